@@ -1,0 +1,7 @@
+// Tests run from the compiled output, so that what is tested is what is shipped.
+export default {
+  testMatch: ['<rootDir>/dist/tests/**/*.test.js'],
+  testTimeout: 60_000,
+  transform: {},
+  reporters: ['default'],
+};

@@ -1,0 +1,110 @@
+import type { ErrorData } from './errors.js';
+import type { StopConditions, TokenSampling } from './sampling.js';
+import type { ServerArgs } from './server-args.js';
+
+/** A request as the scheduler sees it: ids in, ids out. One sequence; batches and n > 1 are split before. */
+export interface WorkerRequest {
+  /** Unique among the live requests of a worker. */
+  id: string;
+  inputIds: number[];
+  sampling: TokenSampling;
+  stop: StopConditions;
+  logprobs: LogprobRequest | null;
+}
+
+export interface LogprobRequest {
+  /**
+   * Index of the first prompt token that gets an entry; its own logprob is null, since nothing precedes the
+   * first scored row. Equal to the prompt's length when no prompt logprobs are wanted.
+   */
+  promptStart: number;
+  /** Number of most likely tokens to report at each position. */
+  top: number;
+  /** Token ids whose logprobs are reported at each position. */
+  tokenIds: number[];
+}
+
+/** Log-probabilities of one position under softmax(logits / temperature), before penalties, biases and filters. */
+export interface TokenLogprob {
+  tokenId: number;
+  /** null for a prompt token that no row scores. */
+  logprob: number | null;
+  /** Most likely first, ties to the lower id. Absent unless asked for; null where logprob is null. */
+  top?: [logprob: number, tokenId: number][] | null;
+  /** In the order of LogprobRequest.tokenIds. Absent unless asked for; null where logprob is null. */
+  ids?: [logprob: number, tokenId: number][] | null;
+}
+
+export type FinishReason =
+  | { type: 'stop'; matched: number | string }
+  | { type: 'length'; length: number }
+  | { type: 'abort'; message: string; code?: string };
+
+/** What one scheduler step did for one request. Events of a request arrive in order; the one with `finish` is the last. */
+export interface RequestEvent {
+  id: string;
+  /** Sent once, with the request's first event. */
+  prompt?: { cachedTokens: number; logprobs: TokenLogprob[] };
+  tokens: number[];
+  /** One entry per element of `tokens` when logprobs were asked for. */
+  logprobs?: TokenLogprob[];
+  finish?: FinishReason;
+}
+
+/** What the scheduler is doing, for /server_info, logs and metrics. */
+export interface SchedulerStatus {
+  runningRequests: number;
+  waitingRequests: number;
+  totalTokens: number;
+  usedTokens: number;
+  cachedTokens: number;
+  cacheHitRate: number;
+  preemptions: number;
+  steps: number;
+}
+
+/** Facts about a loaded model, known once the worker is ready. */
+export interface EngineInfo {
+  numericContract: string;
+  modelType: string;
+  architectures: string[];
+  device: string;
+  /** Instruction set of the CPU path or name of the GPU. */
+  deviceName: string;
+  dtype: string;
+  attentionBackend: string;
+  vocabSize: number;
+  contextLength: number;
+  /** Tokens per KV page. */
+  pageSize: number;
+  maxTotalTokens: number;
+  maxRunningRequests: number;
+  chunkedPrefillSize: number;
+  weightBytes: number;
+  /** Bytes of weights that one decoded token must read. */
+  weightBytesPerToken: number;
+  kvBytesPerToken: number;
+  kvBytes: number;
+  threads: number;
+}
+
+export type ToWorker =
+  | { type: 'start'; args: ServerArgs }
+  | { type: 'submit'; requests: WorkerRequest[] }
+  /** Aborted requests get a last event with finish.type 'abort', unless they have ended before. */
+  | { type: 'abort'; ids: string[]; message: string }
+  | { type: 'flushCache'; callId: number }
+  | { type: 'status'; callId: number }
+  /** Finish nothing more: abort what is live and exit with code 0. */
+  | { type: 'shutdown' };
+
+export type FromWorker =
+  | { type: 'progress'; phase: 'weights'; done: number; total: number }
+  | { type: 'ready'; info: EngineInfo }
+  | { type: 'startFailed'; error: ErrorData }
+  /** The events of one step, for all requests that it touched. */
+  | { type: 'step'; events: RequestEvent[] }
+  | { type: 'flushed'; callId: number; success: boolean; message: string }
+  | { type: 'status'; callId: number; status: SchedulerStatus }
+  /** The engine can't go on; the worker exits after this. */
+  | { type: 'fatal'; error: ErrorData };
