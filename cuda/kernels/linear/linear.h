@@ -12,15 +12,13 @@ namespace detinfer {
 class ThreadPool;
 
 /// A weight matrix [n][k] of bf16 in the layout of the CPU path: panels of 16 outputs, [n/16][k/2][16][2], padded
-/// with zeros to n a multiple of 16 and k a multiple of 16. In this order one 64-byte load holds two steps of k for
+/// to n a multiple of 16 (by repeating the last output) and k a multiple of 16 (with zeros). In this order one 64-byte load holds two steps of k for
 /// 16 outputs.
 struct PackedMatrix {
   int n = 0;
   int k = 0;
-  /// Largest exponent field of any weight: the fast path's proof that zeros and subnormals can't matter needs it.
+  /// Largest exponent field of any weight, 255 if there is an infinity or NaN: what the fast path may do depends on it.
   int max_exponent = 0;
-  /// An infinity or NaN is among the weights: only the reference handles those.
-  bool has_special = false;
   AlignedBuffer<bf16> data;
 
   int panels() const { return (n + 15) / 16; }

@@ -1,0 +1,150 @@
+#include <algorithm>
+#include <vector>
+
+#include "core/cpu_isa.h"
+#include "core/thread_pool.h"
+#include "kernels/linear/linear.h"
+#include "kernels/linear/linear_tile.h"
+#include "kernels/mma16/mma16.h"
+
+namespace detinfer {
+namespace {
+
+/// Panels per tile: 64 outputs, so that one row has four chains in flight on every instruction set.
+constexpr int kTilePanels = 4;
+/// Rows per tile: their prepared values stay in the second-level cache while the tile's weights pass.
+constexpr int kTileRows = 64;
+/// Multiply-adds worth a look at the shared counter.
+constexpr int64_t kGrainWork = 200000;
+
+using TileFunction = void (*)(const LinearTile&);
+
+TileFunction tile_function() {
+#if defined(__x86_64__)
+  if (cpu_isa() == CpuIsa::kAvx512) return linear_tile_avx512;
+  if (cpu_isa() == CpuIsa::kAvx2) return linear_tile_avx2;
+#endif
+  return linear_tile_portable;
+}
+
+float exact_output(const LinearTile& tile, int row, int column) {
+  const int64_t pairs = int64_t(tile.steps) * (kStepTerms / 2);
+  const uint32_t* w = tile.weights + column / kPanelColumns * pairs * kPanelColumns + column % kPanelColumns;
+  const float* values = tile.rows[row].values;
+  float acc = 0.0f;
+  for (int step = 0; step < tile.steps; ++step) {
+    bf16 a[kStepTerms], b[kStepTerms];
+    for (int j = 0; j < kStepTerms / 2; ++j, w += kPanelColumns, values += 2) {
+      a[2 * j] = to_bf16(values[0]);
+      a[2 * j + 1] = to_bf16(values[1]);
+      b[2 * j] = bf16{uint16_t(*w)};
+      b[2 * j + 1] = bf16{uint16_t(*w >> 16)};
+    }
+    acc = mma16(a, b, 1, acc);
+  }
+  return acc;
+}
+
+/// Rows of x in the form that the chain reads.
+struct PreparedRows {
+  std::vector<float> values;
+  std::vector<uint32_t> exponents;
+  std::vector<ChainRow> rows;
+
+  void prepare(ThreadPool& pool, const bf16* x, int count, int k, int padded) {
+    values.resize(int64_t(count) * padded);
+    exponents.resize(int64_t(count) * padded / 2);
+    rows.resize(count);
+    pool.parallel_for(count, std::max<int64_t>(1, kGrainWork / 4 / padded), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        float* v = values.data() + i * padded;
+        uint32_t* e = exponents.data() + i * padded / 2;
+        rows[i] = ChainRow{v, e, prepare_chain_row(x + i * k, k, padded, v, e)};
+      }
+    });
+  }
+};
+
+void store(float* y, const float* acc, const bf16* bias, int columns) {
+  for (int c = 0; c < columns; ++c) y[c] = bias ? acc[c] + to_float(bias[c]) : acc[c];
+}
+
+void store(bf16* y, const float* acc, const bf16* bias, int columns) {
+  for (int c = 0; c < columns; ++c) y[c] = to_bf16(bias ? acc[c] + to_float(bias[c]) : acc[c]);
+}
+
+template <class Out>
+void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, Out* y) {
+  if (rows == 0) return;
+  // Kept between calls: a step of the model is hundreds of them.
+  static thread_local PreparedRows prepared;
+  prepared.prepare(pool, x, rows, w.k, w.padded_k());
+  const ChainRow* const prepared_rows = prepared.rows.data();
+  const TileFunction function = tile_function();
+  const int column_tiles = (w.panels() + kTilePanels - 1) / kTilePanels;
+  const int row_tiles = (rows + kTileRows - 1) / kTileRows;
+  const int64_t work = int64_t(std::min(rows, kTileRows)) * kTilePanels * kPanelColumns * w.padded_k();
+  pool.parallel_for(int64_t(column_tiles) * row_tiles, std::max<int64_t>(1, kGrainWork / work),
+                    [&](int64_t begin, int64_t end) {
+    float buffer[kTileRows * kTilePanels * kPanelColumns];
+    for (int64_t i = begin; i < end; ++i) {
+      const int first_panel = int(i / row_tiles) * kTilePanels;
+      const int first_row = int(i % row_tiles) * kTileRows;
+      LinearTile tile;
+      tile.weights = reinterpret_cast<const uint32_t*>(w.data.data()) +
+                     int64_t(first_panel) * kPanelColumns * w.padded_k() / 2;
+      tile.panels = std::min(kTilePanels, w.panels() - first_panel);
+      tile.steps = w.padded_k() / kStepTerms;
+      tile.max_exponent = w.max_exponent;
+      tile.rows = prepared_rows + first_row;
+      tile.row_count = std::min(kTileRows, rows - first_row);
+      tile.out = buffer;
+      tile.out_stride = kTilePanels * kPanelColumns;
+      tile.exact = exact_output;
+      function(tile);
+      const int first_column = first_panel * kPanelColumns;
+      const int columns = std::min(tile.panels * kPanelColumns, w.n - first_column);
+      for (int r = 0; r < tile.row_count; ++r) {
+        store(y + int64_t(first_row + r) * w.n + first_column, buffer + r * tile.out_stride,
+              bias ? bias + first_column : nullptr, columns);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+PackedMatrix pack_matrix(ThreadPool& pool, const bf16* weights, int n, int k) {
+  PackedMatrix packed;
+  packed.n = n;
+  packed.k = k;
+  const int padded = packed.padded_k();
+  packed.data = AlignedBuffer<bf16>(int64_t(packed.panels()) * kPanelColumns * padded);
+  std::vector<uint16_t> largest(packed.panels(), 0);
+  pool.parallel_for(packed.panels(), std::max<int64_t>(1, kGrainWork / (int64_t(kPanelColumns) * padded)),
+                    [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; ++panel) {
+      bf16* out = packed.data.data() + panel * kPanelColumns * padded;
+      for (int c = 0; c < kPanelColumns; ++c) {
+        // A column past the end repeats the last one: a column of zeros would leave the fast path.
+        const bf16* row = weights + std::min<int64_t>(panel * kPanelColumns + c, n - 1) * k;
+        for (int i = 0; i < k; ++i) {
+          out[i / 2 * 2 * kPanelColumns + c * 2 + i % 2] = row[i];
+          largest[panel] = std::max<uint16_t>(largest[panel], row[i].bits & 0x7F80u);
+        }
+      }
+    }
+  });
+  packed.max_exponent = *std::max_element(largest.begin(), largest.end()) >> 7;
+  return packed;
+}
+
+void linear_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, float* y) {
+  run(pool, x, rows, w, bias, y);
+}
+
+void linear_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, bf16* y) {
+  run(pool, x, rows, w, bias, y);
+}
+
+}  // namespace detinfer
