@@ -1,0 +1,38 @@
+import chalk from 'chalk';
+import type { LogLevel } from '../protocol/server-args.js';
+
+const LEVELS: LogLevel[] = ['debug', 'info', 'warning', 'error'];
+
+export type Log = (level: LogLevel, message: string) => void;
+
+/**
+ * Lines like SGLang's: the local time, a level where it matters, the message. Everything goes to standard output, so
+ * that one redirection keeps a server's whole log.
+ * @param least messages below this level are dropped
+ */
+export function createLog(least: LogLevel): Log {
+  return (level, message) => {
+    if (LEVELS.indexOf(level) < LEVELS.indexOf(least)) return;
+    process.stdout.write(`${chalk.dim(`[${timestamp(new Date())}]`)} ${coloured(level, message)}\n`);
+  };
+}
+
+/** Local time as 2026-01-31 23:59:59. */
+export function timestamp(date: Date): string {
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
+
+function coloured(level: LogLevel, message: string): string {
+  switch (level) {
+    case 'error':
+      return `${chalk.red('ERROR')} ${message}`;
+    case 'warning':
+      return `${chalk.yellow('WARNING')} ${message}`;
+    case 'debug':
+      return chalk.dim(message);
+    case 'info':
+      return message;
+  }
+}

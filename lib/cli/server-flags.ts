@@ -1,0 +1,291 @@
+import { DetinferError } from '../protocol/errors.js';
+import type { ServerArgs } from '../protocol/server-args.js';
+import { decimal, integer, jsonObject, oneOf, text, type ParseValue } from './flag-values.js';
+
+export const GROUPS = ['Model', 'Server', 'Determinism and kernels', 'Memory and scheduling', 'Logging'] as const;
+
+/** Everything about one flag of `detinfer launch`. Its name is its key in kebab case: modelPath is --model-path. */
+export interface ServerFlag<T> {
+  group: (typeof GROUPS)[number];
+  alias?: string;
+  /** Placeholder of the value in help; null for a switch, which takes none. */
+  value: string | null;
+  parse: ParseValue<T>;
+  /** undefined: computed from the other flags by `toServerArgs`, as `defaultText` says. */
+  default: T | undefined;
+  /** Says what the default means where its value alone does not. */
+  defaultText?: string;
+  help: string;
+}
+
+/** The keys of ServerArgs that have a flag; the rest is derived. */
+export type FlagKey = Exclude<keyof ServerArgs, 'isDemoModel'>;
+
+const switchFlag = (group: ServerFlag<boolean>['group'], help: string): ServerFlag<boolean> => ({
+  group,
+  value: null,
+  parse: () => true,
+  default: false,
+  help,
+});
+
+/**
+ * The one table of `detinfer launch`: the command line's options, --help, ServerArgs and the table in docs/cli.md all
+ * come from it. Names and meanings are SGLang's; only --threads is detinfer's own.
+ */
+export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
+  modelPath: {
+    group: 'Model',
+    alias: '--model',
+    value: 'FOLDER',
+    parse: text(),
+    default: undefined,
+    defaultText: 'the demo model',
+    help: 'folder with config.json and safetensors weights',
+  },
+  tokenizerPath: {
+    group: 'Model',
+    value: 'FOLDER',
+    parse: text(),
+    default: undefined,
+    defaultText: 'the model folder',
+    help: 'folder with tokenizer.json',
+  },
+  skipTokenizerInit: switchFlag('Model', 'serve without a tokenizer: token ids in, token ids out'),
+  loadFormat: {
+    group: 'Model',
+    value: 'FORMAT',
+    parse: oneOf('auto', 'dummy'),
+    default: 'auto',
+    help: 'auto: safetensors; dummy: reproducible pseudo-random weights made from config.json alone',
+  },
+  trustRemoteCode: switchFlag('Model', 'accepted for compatibility: code in a model folder is never run'),
+  contextLength: {
+    group: 'Model',
+    value: 'TOKENS',
+    parse: integer({ min: 1 }),
+    default: null,
+    defaultText: "the model's own limit",
+    help: 'longest prompt plus output',
+  },
+  jsonModelOverrideArgs: {
+    group: 'Model',
+    value: 'JSON',
+    parse: jsonObject(),
+    default: '{}',
+    help: 'JSON object laid over config.json',
+  },
+  dtype: {
+    group: 'Model',
+    value: 'TYPE',
+    parse: oneOf('auto', 'bfloat16'),
+    default: 'auto',
+    help: 'type of weights and activations; auto is bfloat16',
+  },
+  servedModelName: {
+    group: 'Model',
+    value: 'NAME',
+    parse: text(),
+    default: undefined,
+    defaultText: 'the value of --model-path',
+    help: 'model name that /v1/models reports',
+  },
+  weightVersion: {
+    group: 'Model',
+    value: 'NAME',
+    parse: text(),
+    default: 'default',
+    help: 'weight_version in every answer',
+  },
+
+  host: {
+    group: 'Server',
+    value: 'ADDRESS',
+    parse: text(),
+    default: '127.0.0.1',
+    help: 'address to listen on',
+  },
+  port: {
+    group: 'Server',
+    value: 'PORT',
+    parse: integer({ min: 0, max: 65535 }),
+    default: 30000,
+    help: 'port to listen on; 0 takes a free one and prints it',
+  },
+  skipServerWarmup: switchFlag('Server', 'skip the request that the server sends itself before it is ready'),
+  streamInterval: {
+    group: 'Server',
+    value: 'TOKENS',
+    parse: integer({ min: 1 }),
+    default: 1,
+    help: 'tokens between two events of a stream',
+  },
+  watchdogTimeout: {
+    group: 'Server',
+    value: 'SECONDS',
+    parse: decimal({ exclusiveMin: 0 }),
+    default: 300,
+    help: 'give up on a worker that answers nothing for this long',
+  },
+
+  enableDeterministicInference: switchFlag(
+    'Determinism and kernels',
+    'sampling without a sampling_seed uses seed 42 instead of a fresh one; everything else is deterministic anyway',
+  ),
+  randomSeed: {
+    group: 'Determinism and kernels',
+    value: 'SEED',
+    parse: integer({ min: 0 }),
+    default: null,
+    defaultText: 'drawn at start-up',
+    help: 'seed of the sequence of fresh sampling seeds',
+  },
+  attentionBackend: {
+    group: 'Determinism and kernels',
+    value: 'NAME',
+    parse: oneOf('fa3', 'flashinfer', 'triton'),
+    default: 'fa3',
+    help: 'fa3, flashinfer or triton: the same bits from each; on a CPU the same code, too',
+  },
+  device: {
+    group: 'Determinism and kernels',
+    value: 'DEVICE',
+    parse: device,
+    default: 'cpu',
+    help: 'device that runs the model; this version has the CPU engine',
+  },
+  threads: {
+    group: 'Determinism and kernels',
+    value: 'N',
+    parse: integer({ min: 1, max: 1024 }),
+    default: null,
+    defaultText: 'all cores',
+    help: 'CPU threads of the engine; the bits do not depend on it',
+  },
+
+  kvCacheDtype: {
+    group: 'Memory and scheduling',
+    value: 'TYPE',
+    parse: oneOf('auto', 'bfloat16'),
+    default: 'auto',
+    help: 'type of the KV cache; auto is bfloat16',
+  },
+  memFractionStatic: {
+    group: 'Memory and scheduling',
+    value: 'SHARE',
+    parse: decimal({ exclusiveMin: 0, max: 1 }),
+    default: 0.85,
+    help: 'share of free memory for weights and KV cache',
+  },
+  maxTotalTokens: {
+    group: 'Memory and scheduling',
+    value: 'TOKENS',
+    parse: integer({ min: 1 }),
+    default: null,
+    defaultText: 'from --mem-fraction-static',
+    help: 'tokens in the KV cache',
+  },
+  pageSize: {
+    group: 'Memory and scheduling',
+    value: 'TOKENS',
+    parse: pageSize,
+    default: 16,
+    help: 'tokens per page of the KV cache, a multiple of 16',
+  },
+  disableRadixCache: switchFlag('Memory and scheduling', 'do not reuse the KV cache of shared prefixes'),
+  maxRunningRequests: {
+    group: 'Memory and scheduling',
+    value: 'N',
+    parse: integer({ min: 1 }),
+    default: 256,
+    help: 'requests that run at the same time',
+  },
+  maxQueuedRequests: {
+    group: 'Memory and scheduling',
+    value: 'N',
+    parse: integer({ min: 1 }),
+    default: null,
+    defaultText: 'no limit',
+    help: 'requests that wait; more are refused with status 503',
+  },
+  chunkedPrefillSize: {
+    group: 'Memory and scheduling',
+    value: 'TOKENS',
+    // A step lasts as long as its prompt tokens take, and every decode waits for it: on a CPU, 256 tokens of a small
+    // model are seconds already.
+    parse: integer({ min: 1, also: [-1] }),
+    default: 256,
+    help: 'prompt tokens of one request per step; -1: the whole prompt at once',
+  },
+  maxPrefillTokens: {
+    group: 'Memory and scheduling',
+    value: 'TOKENS',
+    parse: integer({ min: 1 }),
+    default: 16384,
+    help: 'prompt tokens of all requests together per step',
+  },
+  schedulePolicy: {
+    group: 'Memory and scheduling',
+    value: 'POLICY',
+    parse: oneOf('fcfs'),
+    default: 'fcfs',
+    help: 'order of waiting requests; fcfs: first come, first served',
+  },
+
+  logLevel: {
+    group: 'Logging',
+    value: 'LEVEL',
+    parse: oneOf('debug', 'info', 'warning', 'error'),
+    default: 'info',
+    help: 'least severe messages to log: debug, info, warning or error',
+  },
+  logRequests: switchFlag('Logging', 'log every request and its answer'),
+  decodeLogInterval: {
+    group: 'Logging',
+    value: 'STEPS',
+    parse: integer({ min: 1 }),
+    default: 40,
+    help: 'decode steps between two lines about throughput',
+  },
+};
+
+/** camelCase to --kebab-case. */
+export function flagName(key: string): string {
+  return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** The table as a list, in order of definition. */
+export const FLAG_LIST = (Object.keys(SERVER_FLAGS) as FlagKey[]).map((key) => ({
+  key,
+  name: flagName(key),
+  ...(SERVER_FLAGS[key] as ServerFlag<unknown>),
+}));
+
+/** Fills in every default. `demoModelPath` is served when no model is given. */
+export function toServerArgs(given: Partial<Pick<ServerArgs, FlagKey>>, demoModelPath: string): ServerArgs {
+  const defaults = Object.fromEntries(FLAG_LIST.map((flag) => [flag.key, flag.default]));
+  const isDemoModel = given.modelPath === undefined;
+  const modelPath = given.modelPath ?? demoModelPath;
+  return {
+    ...(defaults as unknown as ServerArgs),
+    tokenizerPath: modelPath,
+    servedModelName: isDemoModel ? 'detinfer-demo' : modelPath,
+    ...given,
+    modelPath,
+    isDemoModel,
+  };
+}
+
+function device(name: string): 'cpu' {
+  if (name === 'cpu') return 'cpu';
+  if (name === 'cuda') {
+    throw new DetinferError('UNSUPPORTED', '--device cuda: this build has no CUDA engine. Leave the flag out for the CPU.');
+  }
+  throw new Error(`takes cpu, not '${name}'`);
+}
+
+function pageSize(value: string): number {
+  const size = integer({ min: 16, max: 65536 })(value);
+  if (size % 16 !== 0) throw new Error(`needs a multiple of 16, not '${value}'`);
+  return size;
+}
