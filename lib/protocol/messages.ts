@@ -1,6 +1,6 @@
 import type { ErrorData } from './errors.js';
 import type { StopConditions, TokenSampling } from './sampling.js';
-import type { ServerArgs } from './server-args.js';
+import type { LogLevel, ServerArgs } from './server-args.js';
 
 /** A request as the scheduler sees it: ids in, ids out. One sequence; batches and n > 1 are split before. */
 export interface WorkerRequest {
@@ -55,11 +55,17 @@ export interface RequestEvent {
 export interface SchedulerStatus {
   runningRequests: number;
   waitingRequests: number;
+  /** Tokens that the KV pages hold at most. */
   totalTokens: number;
+  /** Tokens of pages that running requests hold. */
   usedTokens: number;
+  /** Tokens in the prefix cache, in use or not. */
   cachedTokens: number;
+  /** Share of the prompt tokens of all requests so far that were found in the prefix cache. */
   cacheHitRate: number;
   preemptions: number;
+  /** Pages dropped from the prefix cache to make room. */
+  evictions: number;
   steps: number;
 }
 
@@ -106,5 +112,7 @@ export type FromWorker =
   | { type: 'step'; events: RequestEvent[] }
   | { type: 'flushed'; callId: number; success: boolean; message: string }
   | { type: 'status'; callId: number; status: SchedulerStatus }
+  /** A line for the server's log. */
+  | { type: 'log'; level: LogLevel; message: string }
   /** The engine can't go on; the worker exits after this. */
   | { type: 'fatal'; error: ErrorData };

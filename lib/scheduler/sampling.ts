@@ -1,0 +1,112 @@
+import type { PenaltySpec, SampleSpec } from '../engine/types.js';
+import type { LogprobRequest } from '../protocol/messages.js';
+import { GREEDY_TEMPERATURE, type StopConditions, type TokenSampling } from '../protocol/sampling.js';
+
+const TWO_32 = 2 ** 32;
+
+/** What is added to logits, in the two parallel arrays that SampleSpec wants. */
+interface Bias {
+  ids: Int32Array;
+  values: Float32Array;
+}
+
+/** Turns the sampling parameters of a request into the SampleSpec of each of its steps. */
+export class Sampler {
+  /** Temperature of reported logprobs. */
+  readonly logprobTemperature: number;
+  private readonly sampling: TokenSampling;
+  private readonly greedy: boolean;
+  private readonly seedLow: number;
+  private readonly seedHigh: number;
+  private readonly bias: Bias;
+  /** The bias while the output is shorter than minNewTokens: stop ids are banned. */
+  private readonly earlyBias: Bias;
+  private readonly minNewTokens: number;
+  private readonly logprob: boolean;
+  private readonly top: number;
+  private readonly tokenIds: number[];
+  private readonly counts: OutputCounts | null;
+
+  constructor(sampling: TokenSampling, stop: StopConditions, logprobs: LogprobRequest | null) {
+    this.sampling = sampling;
+    this.greedy = sampling.temperature < GREEDY_TEMPERATURE;
+    this.logprobTemperature = this.greedy ? 1 : sampling.temperature;
+    this.seedHigh = Math.floor(sampling.seed / TWO_32) >>> 0;
+    this.seedLow = sampling.seed >>> 0;
+    this.minNewTokens = stop.minNewTokens;
+    this.bias = toBias(sampling.logitBias);
+    this.earlyBias = stop.minNewTokens > 0 ? withBans(sampling.logitBias, stop.stopTokenIds) : this.bias;
+    this.logprob = logprobs !== null;
+    this.top = logprobs?.top ?? 0;
+    this.tokenIds = logprobs?.tokenIds ?? [];
+    const { frequencyPenalty, presencePenalty, repetitionPenalty } = sampling;
+    const hasPenalty = frequencyPenalty !== 0 || presencePenalty !== 0 || repetitionPenalty !== 1;
+    this.counts = hasPenalty ? new OutputCounts() : null;
+  }
+
+  /** @param position of the row that is sampled. @param outputLength number of tokens drawn so far. */
+  spec(position: number, outputLength: number): SampleSpec {
+    const bias = outputLength < this.minNewTokens ? this.earlyBias : this.bias;
+    return {
+      greedy: this.greedy,
+      temperature: this.sampling.temperature,
+      topK: this.sampling.topK,
+      topP: this.sampling.topP,
+      minP: this.sampling.minP,
+      seedLow: this.seedLow,
+      seedHigh: this.seedHigh,
+      position,
+      biasIds: bias.ids,
+      biasValues: bias.values,
+      penalties: this.penalties(),
+      logprob: this.logprob,
+      top: this.top,
+      tokenIds: this.tokenIds,
+    };
+  }
+
+  /** Counts a drawn token for the penalties. */
+  record(token: number): void {
+    this.counts?.add(token);
+  }
+
+  private penalties(): PenaltySpec | null {
+    if (this.counts === null) return null;
+    return {
+      frequency: this.sampling.frequencyPenalty,
+      presence: this.sampling.presencePenalty,
+      repetition: this.sampling.repetitionPenalty,
+      ids: this.counts.ids,
+      counts: this.counts.counts,
+    };
+  }
+}
+
+/** How often each token was drawn, in parallel arrays in the order of first appearance. */
+class OutputCounts {
+  readonly ids: number[] = [];
+  readonly counts: number[] = [];
+  private readonly indexOf = new Map<number, number>();
+
+  add(token: number): void {
+    const index = this.indexOf.get(token);
+    if (index !== undefined) {
+      this.counts[index]! += 1;
+      return;
+    }
+    this.indexOf.set(token, this.ids.length);
+    this.ids.push(token);
+    this.counts.push(1);
+  }
+}
+
+function toBias(entries: readonly [tokenId: number, bias: number][]): Bias {
+  return { ids: Int32Array.from(entries, ([id]) => id), values: Float32Array.from(entries, ([, value]) => value) };
+}
+
+/** A banned id's own bias is left out, since an infinite one would turn the ban into NaN. */
+function withBans(entries: readonly [tokenId: number, bias: number][], banned: readonly number[]): Bias {
+  const bannedIds = new Set(banned);
+  const kept = entries.filter(([id]) => !bannedIds.has(id));
+  return toBias([...kept, ...[...bannedIds].map((id): [number, number] => [id, -Infinity])]);
+}
