@@ -14,6 +14,8 @@ export const ERRORS = {
   NOT_READY: 503,
   OVERLOADED: 503,
   SHUTTING_DOWN: 503,
+  UNREACHABLE: 503,
+  BAD_RESPONSE: 502,
 } as const;
 
 export type ErrorCode = keyof typeof ERRORS;
