@@ -1,0 +1,64 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { NUMERIC_CONTRACT } from '../../../lib/protocol/contract.js';
+import { PACKAGE_ROOT, PACKAGE_VERSION } from '../../../lib/cli/package.js';
+import { FLAG_LIST, GROUPS } from '../../../lib/cli/server-flags.js';
+
+function detinfer(...argv: string[]): { code: number | null; stdout: string; stderr: string } {
+  const child = spawnSync(process.execPath, [join(PACKAGE_ROOT, 'bin', 'detinfer.js'), ...argv], {
+    encoding: 'utf8',
+    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', COLUMNS: '120' },
+  });
+  return { code: child.status, stdout: child.stdout, stderr: child.stderr };
+}
+
+describe('detinfer', () => {
+  test('--version names the package and the numeric contract', () => {
+    expect(detinfer('--version')).toEqual({
+      code: 0,
+      stdout: `detinfer ${PACKAGE_VERSION} (${NUMERIC_CONTRACT})\n`,
+      stderr: '',
+    });
+  });
+
+  test('the contract is that of the native engine', () => {
+    const header = readFileSync(join(PACKAGE_ROOT, 'cuda', 'core', 'numerics.h'), 'utf8');
+    expect(/kNumericContract = "([^"]+)"/.exec(header)?.[1]).toBe(NUMERIC_CONTRACT);
+  });
+
+  test('launch --help lists every flag under its group', () => {
+    const { code, stdout } = detinfer('launch', '--help');
+    expect(code).toBe(0);
+    let group = '';
+    const groups = new Map<string, string>();
+    for (const line of stdout.split('\n')) {
+      if (/^\S.*:$/.test(line)) group = line.slice(0, -1);
+      for (const [name] of line.matchAll(/^ {2}.*?(--[a-z-]+)(?= <| {2}|$)/g)) groups.set(name.trim().split(', ').pop() ?? '', group);
+    }
+    expect(GROUPS.every((name) => stdout.includes(`${name}:`))).toBe(true);
+    for (const flag of FLAG_LIST) expect([flag.name, groups.get(flag.name)]).toEqual([flag.name, flag.group]);
+  });
+
+  test.each([
+    [['launch', '--prot', '1'], 'INVALID_FLAG', 'unknown flag --prot. Did you mean --port?'],
+    [['launch', '--no-such-thing-at-all'], 'INVALID_FLAG', 'unknown flag --no-such-thing-at-all.'],
+    [['launch', 'extra'], 'INVALID_FLAG', 'too many arguments'],
+    [['launch', '--port'], 'INVALID_FLAG', 'argument missing'],
+    [['launch', '--api-key', 'secret'], 'UNSUPPORTED', '--api-key: not supported yet by this version'],
+    [['launch', '--enable-metrics'], 'UNSUPPORTED', '--enable-metrics: not supported yet'],
+    [['launch', '--speculative-algorithm=EAGLE'], 'UNSUPPORTED', '--speculative-algorithm: a flag of SGLang'],
+    [['launch', '--model-path', 'Qwen/Qwen3-8B'], 'INVALID_MODEL', 'this version does not download models'],
+    [['launch', '--model-path', '/nonexistent'], 'INVALID_MODEL', '/nonexistent'],
+    [['launch', '--context-length', '100000'], 'INVALID_FLAG', 'at most 4096 tokens'],
+    [['lunch'], 'INVALID_FLAG', "unknown command 'lunch'"],
+  ])('%j ends with one line: %s', (argv, code, message) => {
+    const result = detinfer(...argv);
+    expect(result).toMatchObject({ code: 1, stdout: '' });
+    expect(result.stderr).toMatch(/^error [A-Z_]+: [^\n]+\n$/);
+    expect(result.stderr).toContain(`error ${code}: `);
+    expect(result.stderr).toContain(message);
+    expect(result.stderr).not.toContain('secret');
+  });
+});
