@@ -11,7 +11,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'detinfer-test-'));
 
 /** Each suite resolves to the number of tests that passed and failed. */
 const SUITES = {
-  native: () => counted(join(ROOT, 'build', 'Release', 'native_tests')),
+  native: () => counted(join(ROOT, 'build', 'Release', 'detinfer_native_tests')),
   layers: () => oneCheck('check-layers.mjs'),
   docs: () => oneCheck('check-docs.mjs'),
   unit: () => jest('unit', ['dist/tests/unit']),
