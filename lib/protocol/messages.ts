@@ -81,6 +81,8 @@ export interface EngineInfo {
   attentionBackend: string;
   vocabSize: number;
   contextLength: number;
+  /** Tokens that end a generation, from generation_config.json or config.json; requests bring them as stop ids. */
+  eosTokenIds: number[];
   /** Tokens per KV page. */
   pageSize: number;
   maxTotalTokens: number;
