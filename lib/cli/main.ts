@@ -1,8 +1,9 @@
 import { Command, CommanderError } from 'commander';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { describeError, fromCommander } from './errors.js';
-import { registerLaunchCommand } from './launch.js';
+import { launchCommand } from './launch.js';
 import { PACKAGE_VERSION } from './package.js';
+import { testCommand } from './test.js';
 
 /** The whole command line; docs/cli.md and its check are made from it, too. */
 export function buildProgram(): Command {
@@ -13,8 +14,7 @@ export function buildProgram(): Command {
     .exitOverride()
     // Errors are printed once, by `main`.
     .configureOutput({ outputError: () => {} });
-  registerLaunchCommand(program);
-  return program;
+  return program.addCommand(launchCommand().copyInheritedSettings(program)).addCommand(testCommand());
 }
 
 /**

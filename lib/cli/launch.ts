@@ -1,0 +1,76 @@
+import { Command } from 'commander';
+import { NUMERIC_CONTRACT } from '../protocol/contract.js';
+import { startServer } from '../server/server.js';
+import { curlExample, engineBanner, openingBanner } from './banner.js';
+import { addLaunchOptions, type LaunchOptions } from './launch-options.js';
+import { createLog, type Log } from './log.js';
+import { ensureAddon } from './native-build.js';
+import { DEMO_MODEL_PATH, PACKAGE_VERSION } from './package.js';
+import { preflight } from './preflight.js';
+import { createWeightProgress } from './progress.js';
+
+/** SGLang's words; scripts wait for them. */
+const READY_LINE = 'The server is fired up and ready to roll!';
+
+/** Exit code of a process that Ctrl-C ends, by convention. */
+const INTERRUPTED = 130;
+
+/** `detinfer launch`: serves until a signal (exit code 0) or the end of the engine (exit code 1). */
+export function launchCommand(): Command {
+  const command = new Command('launch')
+    .description('serve a model over HTTP with the API and the flags of sglang.launch_server')
+    .addHelpText(
+      'after',
+      "\nSGLang's other flags are refused, or accepted with a note where there is nothing to set; docs/cli.md lists them.",
+    );
+  const options = addLaunchOptions(command, DEMO_MODEL_PATH);
+  return command.action(async () => {
+    process.exitCode = await launch(options());
+  });
+}
+
+async function launch({ args, notes }: LaunchOptions): Promise<number> {
+  const log = createLog(args.logLevel);
+  await preflight(args);
+  print(openingBanner(args, PACKAGE_VERSION, NUMERIC_CONTRACT));
+  for (const note of notes) log('warning', note);
+  ensureAddon(log);
+
+  const stopRequested = stopSignal(log);
+  const progress = createWeightProgress(process.stderr, log);
+  const starting = startServer(args, { log, onProgress: (done, total) => progress.update(done, total) });
+  const server = await Promise.race([starting, stopRequested]).finally(() => progress.stop());
+  // Nobody can be waiting for an answer yet, and a worker ends with its parent.
+  if (server === 'stop') process.exit(0);
+
+  print(engineBanner(server.info, args));
+  log('info', `Listening on ${server.url}`);
+  print(`${READY_LINE}\n\nTry it:\n  ${curlExample(server.url, args)}\n`);
+
+  const end = await Promise.race([server.closed, stopRequested]);
+  if (end === 'stop') {
+    await server.stop();
+    log('info', 'Stopped.');
+    return 0;
+  }
+  log('error', `${end.code}: ${end.message}`);
+  return 1;
+}
+
+/** Resolves at the first SIGINT or SIGTERM. The second SIGINT ends the process at once. */
+function stopSignal(log: Log): Promise<'stop'> {
+  return new Promise((resolve) => {
+    let stopping = false;
+    const onSignal = (signal: NodeJS.Signals): void => {
+      if (stopping && signal === 'SIGINT') process.exit(INTERRUPTED);
+      if (!stopping) log('info', `${signal}: stopping. Requests that run end with an error; Ctrl-C again ends at once.`);
+      stopping = true;
+      resolve('stop');
+    };
+    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  });
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

@@ -1,0 +1,133 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, truncateSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { DEMO_MODEL_PATH, PACKAGE_ROOT } from '../../lib/cli/package.js';
+import { addressOf, descendants, launch, READY, start, survivors, type Program } from './program.js';
+
+const running: Program[] = [];
+
+afterEach(async () => {
+  for (const { child } of running) child.kill('SIGKILL');
+  await Promise.all(running.splice(0).map((program) => program.ended));
+});
+
+async function ready(...flags: string[]): Promise<Program> {
+  const program = launch(...flags);
+  running.push(program);
+  await program.until(READY);
+  await program.until(/curl .*\n/);
+  return program;
+}
+
+/** Asks for a long answer, so that it is still being written when the caller goes on. */
+function longRequest(program: Program): Promise<{ status: number; body: string }> {
+  const sampling_params = { temperature: 0, max_new_tokens: 3000, ignore_eos: true };
+  return fetch(`${addressOf(program)}/generate`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ text: 'Once upon a time', sampling_params }),
+  }).then(async (response) => ({ status: response.status, body: await response.text() }));
+}
+
+describe('detinfer launch', () => {
+  test('says what it serves, and its curl example works as printed', async () => {
+    const program = await ready();
+    const output = program.output();
+    expect(output).toMatch(new RegExp(`^${READY}$`, 'm'));
+    expect(output).toMatch(/demo model/);
+    expect(output).toMatch(/architecture\s+Qwen3ForCausalLM/);
+    expect(output).toMatch(/device\s+cpu/);
+    expect(output).toMatch(/dtype\s+bfloat16/);
+    expect(output).toMatch(/fa3 \(on a CPU, fa3, flashinfer and triton are all the contract's attention\)/);
+    expect(output).toMatch(/weights\s+13\.9 MB/);
+    const [curl = ''] = /^ *curl .*$/m.exec(output) ?? [];
+    const answer = JSON.parse(execFileSync('bash', ['-c', `${curl} --silent`], { encoding: 'utf8' })) as { text: string };
+    // What the demo model's card records for this prompt.
+    expect(answer.text).toContain('A fox walks into a hotel and orders a soup.');
+  });
+
+  test.each(['SIGINT', 'SIGTERM'] as const)('%s stops it cleanly: requests are answered, nothing survives', async (signal) => {
+    const program = await ready();
+    const workers = descendants(program.child.pid ?? 0);
+    expect(workers.length).toBeGreaterThan(0);
+    const request = longRequest(program);
+    await sleep(500);
+    program.child.kill(signal);
+    const { status, body } = await request;
+    expect(status === 503 || body.includes('abort')).toBe(true);
+    expect(await program.ended).toBe(0);
+    expect(await survivors(workers, 5)).toEqual([]);
+  });
+
+  test('Ctrl-C in a terminal, which reaches the whole process group, stops it cleanly', async () => {
+    const program = start(process.execPath, ['bin/detinfer.js', 'launch', '--port', '0'], { detached: true });
+    running.push(program);
+    await program.until(READY);
+    const request = longRequest(program);
+    await sleep(500);
+    process.kill(-(program.child.pid ?? 0), 'SIGINT');
+    const { body } = await request;
+    expect(body).not.toContain('WORKER_DIED');
+    expect(await program.ended).toBe(0);
+  });
+
+  test('a stop while weights are loading leaves nothing behind', async () => {
+    const program = launch();
+    running.push(program);
+    await program.until('demo model');
+    program.child.kill('SIGINT');
+    expect(await program.ended).toBe(0);
+    expect(await survivors(descendants(program.child.pid ?? 0), 5)).toEqual([]);
+  });
+
+  test('a killed parent leaves no worker, even in the middle of a request', async () => {
+    const program = await ready();
+    const workers = descendants(program.child.pid ?? 0);
+    const request = longRequest(program).catch(() => 'connection lost');
+    await sleep(500);
+    program.child.kill('SIGKILL');
+    expect(await program.ended).toBe('SIGKILL');
+    expect(await request).toBe('connection lost');
+    expect(await survivors(workers, 10)).toEqual([]);
+  });
+
+  test('a port in use is found before the weights are loaded', async () => {
+    const holder = createServer().listen(0, '127.0.0.1');
+    await new Promise((resolve) => holder.once('listening', resolve));
+    const { port } = holder.address() as AddressInfo;
+    const program = start(process.execPath, ['bin/detinfer.js', 'launch', '--port', String(port)]);
+    const code = await program.ended;
+    holder.close();
+    expect(code).toBe(1);
+    expect(program.output()).toBe(
+      `error INVALID_FLAG: port ${port} of 127.0.0.1 is in use. Stop the program that listens there, or pass another --port.\n`,
+    );
+  });
+
+  test('a truncated weight file ends the start with one error that names it', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'detinfer-truncated-'));
+    try {
+      cpSync(DEMO_MODEL_PATH, folder, { recursive: true });
+      truncateSync(join(folder, 'model.safetensors'), 5_000_000);
+      const program = launch('--model-path', folder);
+      running.push(program);
+      expect(await program.ended).toBe(1);
+      expect(program.output()).toMatch(/^error INVALID_WEIGHTS: .*model\.safetensors/m);
+      expect(program.output()).not.toContain(READY);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('a model without a tokenizer takes ids, and its curl example works', async () => {
+    const model = join(PACKAGE_ROOT, 'tests', 'fixtures', 'qwen3-tiny');
+    const program = await ready('--model-path', model, '--skip-tokenizer-init');
+    const [curl = ''] = /^ *curl .*$/m.exec(program.output()) ?? [];
+    const answer = JSON.parse(execFileSync('bash', ['-c', `${curl} --silent`], { encoding: 'utf8' })) as { output_ids: number[] };
+    expect(answer.output_ids).toHaveLength(48);
+  });
+});

@@ -1,0 +1,70 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { PACKAGE_ROOT } from '../../lib/cli/package.js';
+import { addressOf, READY, start, survivors, descendants } from './program.js';
+
+/** Compiling the engine on a slow machine takes its time. */
+const MINUTES = 60_000;
+
+let folder = '';
+let app = '';
+
+/** Packs the project as it would be published and installs the archive in an empty project elsewhere. */
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'detinfer-package-'));
+  app = join(folder, 'app');
+  mkdirSync(app);
+  npm(PACKAGE_ROOT, 'pack', '--pack-destination', folder);
+  const [archive = ''] = execFileSync('find', [folder, '-name', '*.tgz'], { encoding: 'utf8' }).trim().split('\n');
+  writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', version: '1.0.0', private: true }));
+  npm(app, 'install', '--no-audit', '--no-fund', archive);
+}, 10 * MINUTES);
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function npm(cwd: string, ...args: string[]): string {
+  // Variables of the npm that runs this test would name another project.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(?!config_nodedir)/i.test(name)));
+  return execFileSync('npm', args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+const installed = (...path: string[]): string => join(app, 'node_modules', 'detinfer', ...path);
+
+describe('the installed package', () => {
+  test('has what it needs and nothing else', () => {
+    for (const name of ['bin/detinfer.js', 'dist/lib/cli/main.js', 'models/demo/model.safetensors', 'README.md', 'LICENSE']) {
+      expect([name, existsSync(installed(name))]).toEqual([name, true]);
+    }
+    for (const name of ['lib', 'tests', 'dist/tests', 'tsconfig.json', '.ci']) {
+      expect([name, existsSync(installed(name))]).toEqual([name, false]);
+    }
+  });
+
+  test('serves the demo model through npx and stops', async () => {
+    const program = start('npx', ['detinfer', 'launch', '--port', '0'], { cwd: app });
+    await program.until(READY, 60);
+    const response = await fetch(`${addressOf(program)}/generate`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ text: '2 + 3 =', sampling_params: { temperature: 0, max_new_tokens: 2 } }),
+    });
+    expect(response.status).toBe(200);
+    expect(((await response.json()) as { text: string }).text).toBe(' 5');
+    const processes = descendants(program.child.pid ?? 0);
+    program.child.kill('SIGTERM');
+    await program.ended;
+    expect(await survivors(processes, 10)).toEqual([]);
+  });
+
+  test('builds the engine at the first launch where install scripts did not run', async () => {
+    rmSync(installed('build'), { recursive: true });
+    const program = start('npx', ['detinfer', 'launch', '--port', '0'], { cwd: app });
+    await program.until(READY, 5 * 60);
+    expect(program.output()).toContain('The native engine is not built yet. Building it once');
+    program.child.kill('SIGTERM');
+    await program.ended;
+  }, 10 * MINUTES);
+});
