@@ -14,11 +14,18 @@ struct Avx2 {
   using Int = __m256i;
   using Float = __m256;
   /// Rounds toward zero while it lives. Only conversions of integers see it: the products and scalings of a k16 step
-  /// are exact.
+  /// are exact. The compiler knows nothing of the mode, so fences keep what goes through memory on its side of a change.
   struct RoundTowardZero {
-    unsigned saved = _mm_getcsr();
-    RoundTowardZero() { _mm_setcsr(saved | 0x6000u); }
-    ~RoundTowardZero() { _mm_setcsr(saved); }
+    unsigned saved;
+    RoundTowardZero() : saved(_mm_getcsr()) { change(saved | 0x6000u); }
+    ~RoundTowardZero() { change(saved); }
+
+   private:
+    DETINFER_SIMD void change(unsigned mode) {
+      __asm__ volatile("" ::: "memory");
+      _mm_setcsr(mode);
+      __asm__ volatile("" ::: "memory");
+    }
   };
 
   DETINFER_SIMD Int load(const uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }

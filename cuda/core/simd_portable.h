@@ -16,11 +16,18 @@ struct Portable {
   typedef uint16_t Half __attribute__((vector_size(16)));
   typedef float Float __attribute__((vector_size(16)));
   /// Rounds toward zero while it lives. Only conversions of integers see it: the products and scalings of a k16 step
-  /// are exact.
+  /// are exact. The compiler knows nothing of the mode, so fences keep what goes through memory on its side of a change.
   struct RoundTowardZero {
-    int saved = fegetround();
-    RoundTowardZero() { fesetround(FE_TOWARDZERO); }
-    ~RoundTowardZero() { fesetround(saved); }
+    int saved;
+    RoundTowardZero() : saved(fegetround()) { change(FE_TOWARDZERO); }
+    ~RoundTowardZero() { change(saved); }
+
+   private:
+    DETINFER_SIMD void change(int mode) {
+      __asm__ volatile("" ::: "memory");
+      fesetround(mode);
+      __asm__ volatile("" ::: "memory");
+    }
   };
 
   DETINFER_SIMD Int load(const uint32_t* p) {

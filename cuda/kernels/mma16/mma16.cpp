@@ -26,7 +26,8 @@ Operand decode(uint32_t bits, int fraction_bits) {
   return x;
 }
 
-int64_t shift_right(int64_t magnitude, int bits) { return bits > 62 ? 0 : magnitude >> bits; }
+/// A zero has no exponent, so its `bits` mean nothing.
+int64_t shift_right(int64_t magnitude, int bits) { return magnitude == 0 || bits > 62 ? 0 : magnitude >> bits; }
 
 /// sum · 2^(exponent - 25), truncated toward zero to f32.
 float truncate_to_float(int64_t sum, int exponent) {
