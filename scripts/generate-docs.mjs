@@ -65,9 +65,8 @@ function built(path) {
   return import(new URL(`../dist/lib/${path}`, import.meta.url));
 }
 
-/** docs/cli.md as it should be. */
-export async function generate() {
-  let text = readFileSync(join(ROOT, CLI_DOC), 'utf8');
+/** docs/cli.md with its tables as they should be. */
+export async function generate(text) {
   for (const [name, content] of Object.entries(await sections())) {
     const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
     const [from, to] = [text.indexOf(begin), text.indexOf(end)];
@@ -78,5 +77,6 @@ export async function generate() {
 }
 
 if (resolve(process.argv[1] ?? '') === fileURLToPath(import.meta.url)) {
-  writeFileSync(join(ROOT, CLI_DOC), await generate());
+  const path = join(ROOT, CLI_DOC);
+  writeFileSync(path, await generate(readFileSync(path, 'utf8')));
 }

@@ -17,8 +17,15 @@ class BarProgress implements WeightProgress {
   private readonly bar: SingleBar;
 
   constructor(stream: NodeJS.WriteStream) {
-    const format = 'Loading weights |{bar}| {percentage}% of {size}';
-    this.bar = new SingleBar({ format, stream, hideCursor: true, clearOnComplete: true }, Presets.shades_classic);
+    const options = {
+      stream,
+      format: 'Loading weights |{bar}| {percentage}% of {size}',
+      hideCursor: true,
+      clearOnComplete: true,
+      // The command has its own handling of signals.
+      gracefulExit: false,
+    };
+    this.bar = new SingleBar(options, Presets.shades_classic);
   }
 
   update(doneBytes: number, totalBytes: number): void {

@@ -17,7 +17,8 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'detinfer-package-'));
   app = join(folder, 'app');
   mkdirSync(app);
-  npm(PACKAGE_ROOT, 'pack', '--pack-destination', folder);
+  // Everything is built by now; building again would write files that other tests are reading.
+  npm(PACKAGE_ROOT, 'pack', '--ignore-scripts', '--pack-destination', folder);
   const [archive = ''] = execFileSync('find', [folder, '-name', '*.tgz'], { encoding: 'utf8' }).trim().split('\n');
   writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', version: '1.0.0', private: true }));
   npm(app, 'install', '--no-audit', '--no-fund', archive);
@@ -60,7 +61,7 @@ describe('the installed package', () => {
   });
 
   test('builds the engine at the first launch where install scripts did not run', async () => {
-    rmSync(installed('build'), { recursive: true });
+    rmSync(installed('build', 'Release', 'detinfer_cpu.node'));
     const program = start('npx', ['detinfer', 'launch', '--port', '0'], { cwd: app });
     await program.until(READY, 5 * 60);
     expect(program.output()).toContain('The native engine is not built yet. Building it once');
