@@ -8,7 +8,10 @@
 
 namespace detinfer::testing {
 
+extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kAttentionTests;
+
 const TestTable* const kTables[] = {
+    &kNumericsTests, &kMma16Tests, &kLinearTests, &kAttentionTests,
     nullptr,
 };
 
