@@ -1,0 +1,131 @@
+// detinfer_bench: what the CPU kernels reach, next to what this machine can do.
+//   bandwidth [--threads N] [--json]   bytes per second that N threads read
+//   kernels   [--threads N]            linear and attention on every instruction set
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <numeric>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bench/bandwidth.h"
+#include "bench/timing.h"
+#include "core/cpu_isa.h"
+#include "core/thread_pool.h"
+#include "kernels/attention/attention.h"
+#include "kernels/linear/linear.h"
+
+namespace detinfer {
+namespace {
+
+std::vector<bf16> normal_values(size_t count, float scale, std::mt19937_64& random) {
+  std::normal_distribution<float> normal;
+  std::vector<bf16> values(count);
+  for (bf16& value : values) value = to_bf16(normal(random) * scale);
+  return values;
+}
+
+void bench_linear(ThreadPool& pool, double bandwidth) {
+  // gate_up of a model of Qwen3-0.6B's shape, several copies so that no cache holds the weights of a pass.
+  constexpr int kN = 6144, kK = 1024, kCopies = 8;
+  std::mt19937_64 random(1);
+  std::vector<PackedMatrix> weights;
+  for (int i = 0; i < kCopies; ++i) {
+    weights.push_back(pack_matrix(pool, normal_values(size_t(kN) * kK, 0.03f, random).data(), kN, kK));
+  }
+  std::printf("\nlinear %d x %d, %d copies in turn\n", kN, kK, kCopies);
+  std::printf("%6s %8s %12s %18s %14s\n", "rows", "isa", "GMAC/s", "per thread", "of bandwidth");
+  for (int rows : {1, 2, 4, 16, 64, 256}) {
+    const std::vector<bf16> x = normal_values(size_t(rows) * kK, 1.0f, random);
+    std::vector<bf16> y(size_t(rows) * kN);
+    for (CpuIsa isa : {CpuIsa::kAvx512, CpuIsa::kAvx2, CpuIsa::kPortable}) {
+      if (!cpu_has(isa)) continue;
+      set_cpu_isa(isa);
+      const double seconds = best_seconds(rows > 16 ? 2 : 5, [&] {
+        for (const PackedMatrix& w : weights) linear_cpu(pool, x.data(), rows, w, nullptr, y.data());
+      });
+      const double rate = double(kN) * kK * kCopies * rows / seconds;
+      std::printf("%6d %8s %12.2f %18.2f %13.0f%%\n", rows, cpu_isa_name(isa), rate / 1e9, rate / 1e9 / pool.threads(),
+                  100.0 * double(kN) * kK * kCopies * 2 / seconds / bandwidth);
+    }
+  }
+}
+
+void bench_attention(ThreadPool& pool) {
+  constexpr int kHeads = 16, kKvHeads = 8, kDim = 128, kPage = 16, kLength = 2048;
+  std::mt19937_64 random(2);
+  const KvLayout layout{kKvHeads, kDim, kPage};
+  std::vector<int32_t> pages(kLength / kPage);
+  std::iota(pages.begin(), pages.end(), 0);
+  const auto keys = normal_values(pages.size() * layout.page_elements(), 1.0f, random);
+  const auto values = normal_values(pages.size() * layout.page_elements(), 1.0f, random);
+  std::printf("\nattention, %d query and %d KV heads of %d\n", kHeads, kKvHeads, kDim);
+  std::printf("%8s %8s %8s %12s %18s\n", "queries", "keys", "isa", "GMAC/s", "per thread");
+  for (int rows : {1, 256}) {
+    for (int length : {256, kLength}) {
+      const auto q = normal_values(size_t(rows) * kHeads * kDim, 1.0f, random);
+      std::vector<bf16> out(q.size());
+      const AttentionSlice slice{0, rows, length - rows, pages.data()};
+      double work = 0;
+      for (int i = 0; i < rows; ++i) work += 2.0 * kHeads * kDim * (length - rows + i + 1);
+      for (CpuIsa isa : {CpuIsa::kAvx512, CpuIsa::kAvx2, CpuIsa::kPortable}) {
+        if (!cpu_has(isa)) continue;
+        set_cpu_isa(isa);
+        const double seconds = best_seconds(rows > 1 ? 2 : 20, [&] {
+          attention_cpu(pool, q.data(), kHeads, keys.data(), values.data(), layout, &slice, 1, out.data());
+        });
+        std::printf("%8d %8d %8s %12.2f %18.2f\n", rows, length, cpu_isa_name(isa), work / seconds / 1e9,
+                    work / seconds / 1e9 / pool.threads());
+      }
+    }
+  }
+}
+
+int usage() {
+  std::fprintf(stderr, "usage: detinfer_bench bandwidth|kernels [--threads N] [--json]\n");
+  return 2;
+}
+
+int run(int argc, char** argv) {
+  if (argc < 2) return usage();
+  const std::string command = argv[1];
+  int threads = int(std::thread::hardware_concurrency());
+  bool json = false;
+  for (int i = 2; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
+      threads = std::atoi(argv[++i]);
+    } else if (std::strcmp(argv[i], "--json") == 0) {
+      json = true;
+    } else {
+      return usage();
+    }
+  }
+  if (threads < 1 || (command != "bandwidth" && command != "kernels")) return usage();
+  ThreadPool pool(threads);
+  const double bandwidth = read_bandwidth(pool);
+  if (json) {
+    std::printf("{\"threads\": %d, \"bytes_per_second\": %.0f}\n", threads, bandwidth);
+  } else {
+    std::printf("%d threads read %.1f GB/s\n", threads, bandwidth / 1e9);
+  }
+  if (command == "kernels") {
+    bench_linear(pool, bandwidth);
+    bench_attention(pool);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace detinfer
+
+int main(int argc, char** argv) {
+  try {
+    return detinfer::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "detinfer_bench: %s\n", error.what());
+    return 2;
+  }
+}
