@@ -9,6 +9,8 @@ import type { Sequence } from './sequence.js';
 export class KvMemory {
   readonly pool: PagePool;
   readonly cache: RadixCache;
+  /** Number of pages dropped from the prefix cache to make room. */
+  evictions = 0;
   private readonly pageSize: number;
   private readonly sharing: boolean;
 
@@ -34,10 +36,8 @@ export class KvMemory {
 
   /** Gives a sequence without pages its cached prefix, a result of match(). */
   adopt(sequence: Sequence, path: readonly number[]): void {
-    for (const page of path) {
-      this.cache.lock(page);
-      sequence.pages.push(page);
-    }
+    this.cache.lock(path);
+    for (const page of path) sequence.pages.push(page);
     sequence.cachedPages = path.length;
     sequence.computed = path.length * this.pageSize;
   }
@@ -46,7 +46,11 @@ export class KvMemory {
   reserve(sequence: Sequence, length: number): boolean {
     const missing = Math.ceil((sequence.computed + length) / this.pageSize) - sequence.pages.length;
     if (missing > this.available) return false;
-    if (missing > this.pool.free) this.cache.evict(missing - this.pool.free);
+    const shortage = missing - this.pool.free;
+    if (shortage > 0) {
+      this.cache.evict(shortage);
+      this.evictions += shortage;
+    }
     for (let i = 0; i < missing; i++) sequence.pages.push(this.pool.take());
     return true;
   }
@@ -70,10 +74,8 @@ export class KvMemory {
   /** Takes all pages from a sequence; those in the prefix cache stay there, evictable. */
   release(sequence: Sequence): void {
     const { pages } = sequence;
-    for (let i = pages.length - 1; i >= 0; i--) {
-      if (i < sequence.cachedPages) this.cache.unlock(pages.get(i));
-      else this.pool.release(pages.get(i));
-    }
+    for (let i = sequence.cachedPages; i < pages.length; i++) this.pool.release(pages.get(i));
+    this.cache.unlock(pages.view(0, sequence.cachedPages));
     pages.length = 0;
     sequence.cachedPages = 0;
     sequence.computed = 0;

@@ -8,8 +8,8 @@ export const ROOT = -1;
  * precede them. The edges live in one map, (parent page, tokens of the page) → page, so there is nothing to split.
  *
  * A sequence that uses a page locks it together with all pages above it. Pages without a lock stay cached and form a
- * list in the order in which they were given up, the logical clock of eviction. Sequences give up their pages deepest
- * first, hence a page always stands behind its descendants, and the head of the list is a leaf: the least recently used.
+ * list in the order in which they were given up, the logical clock of eviction. A path is given up deepest page first,
+ * hence a page always stands behind its descendants, and the head of the list is a leaf: the least recently used.
  */
 export class RadixCache {
   private readonly pool: PagePool;
@@ -22,7 +22,6 @@ export class RadixCache {
   private readonly next: Int32Array;
   private readonly previous: Int32Array;
   private unlocked = 0;
-  private evicted = 0;
   private readonly keyIds: Int32Array;
   private readonly keyBytes: Buffer;
 
@@ -48,11 +47,6 @@ export class RadixCache {
     return this.unlocked;
   }
 
-  /** Number of pages evicted so far. */
-  get evictions(): number {
-    return this.evicted;
-  }
-
   /** Pages of the longest cached prefix of `tokens`, at most `maxPages`, in order. Changes nothing. */
   match(tokens: Int32Array, maxPages: number): number[] {
     const path: number[] = [];
@@ -74,19 +68,14 @@ export class RadixCache {
     return count;
   }
 
-  /** Protects a page from eviction. The caller holds the pages above it. */
-  lock(page: number): void {
-    this.checkHeld(page);
-    if (this.locks[page] === 0) this.unlink(page);
-    this.locks[page]! += 1;
+  /** Protects the pages of a path from the root, such as a result of match(), from eviction. */
+  lock(path: ArrayLike<number>): void {
+    for (let i = 0; i < path.length; i++) this.lockPage(path[i]!);
   }
 
-  /** Gives a page up. Callers go deepest first. */
-  unlock(page: number): void {
-    this.checkHeld(page);
-    if (this.locks[page] === 0) throw new Error(`page ${page} was unlocked, but nobody holds it`);
-    this.locks[page]! -= 1;
-    if (this.locks[page] === 0) this.append(page);
+  /** Gives up a path that was locked. Its pages stay cached until the room is needed. */
+  unlock(path: ArrayLike<number>): void {
+    for (let i = path.length - 1; i >= 0; i--) this.unlockPage(path[i]!);
   }
 
   /**
@@ -99,7 +88,7 @@ export class RadixCache {
     const key = this.key(parent, tokens, start);
     const cached = this.children.get(key);
     if (cached !== undefined) {
-      this.lock(cached);
+      this.lockPage(cached);
       return cached;
     }
     this.children.set(key, page);
@@ -118,7 +107,6 @@ export class RadixCache {
       this.edges[page] = null;
       this.pool.release(page);
     }
-    this.evicted += count;
   }
 
   private key(parent: number, tokens: Int32Array, start: number): string {
@@ -127,8 +115,16 @@ export class RadixCache {
     return this.keyBytes.toString('latin1');
   }
 
-  private checkHeld(page: number): void {
-    if (this.edges[page] == null) throw new Error(`page ${page} is not in the prefix cache`);
+  private lockPage(page: number): void {
+    if (this.edges[page] === null) throw new Error(`page ${page} is not in the prefix cache`);
+    if (this.locks[page] === 0) this.unlink(page);
+    this.locks[page]! += 1;
+  }
+
+  private unlockPage(page: number): void {
+    if (this.locks[page] === 0) throw new Error(`page ${page} was unlocked, but nobody holds it`);
+    this.locks[page]! -= 1;
+    if (this.locks[page] === 0) this.append(page);
   }
 
   private append(page: number): void {

@@ -131,7 +131,7 @@ export class Scheduler {
   }
 
   status(): SchedulerStatus {
-    const { pool, cache, available } = this.memory;
+    const { pool, cache, available, evictions } = this.memory;
     return {
       runningRequests: this.running.length,
       waitingRequests: this.waiting.length,
@@ -140,7 +140,7 @@ export class Scheduler {
       cachedTokens: cache.size * this.pageSize,
       cacheHitRate: this.promptTokens === 0 ? 0 : this.cacheHitTokens / this.promptTokens,
       preemptions: this.preemptions,
-      evictions: cache.evictions,
+      evictions,
       steps: this.steps,
     };
   }
@@ -155,7 +155,6 @@ export class Scheduler {
 
   private plan(): Scheduled[] {
     const batch: Scheduled[] = [];
-    const preemptionsBefore = this.preemptions;
     let prefillTokens = 0;
     // Preemption takes requests from the end of `running`, which this loop has not reached.
     for (let i = 0; i < this.running.length; i++) {
@@ -166,7 +165,7 @@ export class Scheduler {
       if (pending > 1) prefillTokens += length;
       batch.push({ sequence, length });
     }
-    if (this.preemptions === preemptionsBefore) this.start(batch, prefillTokens);
+    this.start(batch, prefillTokens);
     return batch;
   }
 

@@ -2,6 +2,9 @@ import type { Engine, ForwardSlice, ScoreResult, SliceResult } from '../../../li
 import type { EngineInfo } from '../../../lib/protocol/messages.js';
 import { drawToken, EMPTY_HASH, extendHash, rowLogprobs, VOCAB_SIZE } from './fake-model.js';
 
+// Slow to look up inside Jest's module context.
+const { floor } = Math;
+
 /**
  * An engine whose KV pages hold token ids and whose results are hashes of what a row reads through its page table, so
  * that a wrong page, a stale one or a hole changes the answer. It refuses slices that break the engine's preconditions.
@@ -23,6 +26,7 @@ export class FakeEngine implements Engine {
       attentionBackend: 'triton',
       vocabSize: VOCAB_SIZE,
       contextLength,
+      eosTokenIds: [],
       pageSize,
       maxTotalTokens: pages * pageSize,
       maxRunningRequests: 256,
@@ -49,7 +53,7 @@ export class FakeEngine implements Engine {
 
   private cell(pages: ArrayLike<number>, position: number): number {
     const { pageSize } = this.info;
-    return pages[Math.floor(position / pageSize)]! * pageSize + (position % pageSize);
+    return pages[floor(position / pageSize)]! * pageSize + (position % pageSize);
   }
 
   private run({ tokens, start, pages, logprobTemperature, score, sample }: ForwardSlice): SliceResult {
@@ -110,7 +114,7 @@ export class FakeEngine implements Engine {
       for (let position = 0; position < start; position++) {
         require(this.cells[this.cell(pages, position)] !== -1, `nothing was written at ${position}`);
       }
-      for (let page = Math.floor(start / pageSize); page * pageSize < end; page++) {
+      for (let page = floor(start / pageSize); page * pageSize < end; page++) {
         require(users.get(pages[page]!) === 1, `page ${pages[page]} is written by one slice and used by another`);
       }
       if (score !== null) {

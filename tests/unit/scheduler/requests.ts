@@ -72,11 +72,12 @@ export class Collector {
   }
 }
 
-/** Steps until nothing is live. @throws Error after `maxSteps`: a livelock. */
-export function runToEnd(scheduler: Scheduler, maxSteps = 10_000): Collector {
-  const collector = new Collector();
+const MAX_STEPS = 10_000;
+
+/** Steps until nothing is live, and collects the events. */
+export function runToEnd(scheduler: Scheduler, collector = new Collector()): Collector {
   for (let step = 0; scheduler.isBusy; step++) {
-    if (step === maxSteps) throw new Error(`still busy after ${maxSteps} steps`);
+    if (step === MAX_STEPS) throw new Error(`still busy after ${MAX_STEPS} steps`);
     collector.add(scheduler.step());
   }
   return collector;
