@@ -75,13 +75,15 @@ DETINFER_HD float exp2_f32(float x) {
 /// two parts and a polynomial of degree 6 (minimax for (e^r - 1 - r) / r², error 3.2e-9); the scaling is split in two
 /// exact factors, so that subnormal results round once.
 DETINFER_HD float exp_f32(float x) {
-  if (x != x) return x;
-  if (x > 88.8f) return bits_float(0x7F800000u);
-  if (x < -104.0f) return 0.0f;
+  // No branches, so that a loop over it is vectorised: x is brought into the range of the reduction first, and what
+  // belongs to the values outside is put in last.
+  float c = x == x ? x : 0.0f;
+  c = c > 88.8f ? 88.8f : c;
+  c = c < -104.0f ? -104.0f : c;
   const float kRound = 12582912.0f;
-  const float shifted = fmaf(x, 1.44269504f, kRound);
+  const float shifted = fmaf(c, 1.44269504f, kRound);
   const float n = shifted - kRound;
-  float r = fmaf(n, -0.693145752f, x);  // ln 2 to 15 bits, then the rest
+  float r = fmaf(n, -0.693145752f, c);  // ln 2 to 15 bits, then the rest
   r = fmaf(n, -1.42860677e-6f, r);
   float p = fmaf(0.00139505381f, r, 0.00836891774f);
   p = fmaf(p, r, 0.041666206f);
@@ -89,9 +91,12 @@ DETINFER_HD float exp_f32(float x) {
   p = fmaf(p, r, 0.5f);
   p = fmaf(p, r, 1.0f);
   p = fmaf(p, r, 1.0f);
-  const int e = int(n);
-  const int half = e / 2;
-  return p * bits_float(uint32_t(half + 127) << 23) * bits_float(uint32_t(e - half + 127) << 23);
+  const int32_t e = int32_t(n);
+  const int32_t half = e / 2;
+  p = p * bits_float(uint32_t(half + 127) << 23) * bits_float(uint32_t(e - half + 127) << 23);
+  p = x > 88.8f ? bits_float(0x7F800000u) : p;
+  p = x < -104.0f ? 0.0f : p;
+  return x == x ? p : x;
 }
 
 /// ln x for finite x > 0 in f64; -infinity at 0, NaN below. x = 2^k·(1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), then the

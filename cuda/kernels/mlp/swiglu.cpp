@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/exp_lanes.h"
 #include "core/per_isa.h"
 #include "core/thread_pool.h"
 
@@ -14,7 +13,7 @@ constexpr int64_t kGrainElements = 8192;
 void swiglu_range(const bf16* gate, const bf16* up, int64_t n, bf16* y) {
   for (int64_t i = 0; i < n; ++i) {
     const float g = to_float(gate[i]);
-    y[i] = to_bf16(g / (1.0f + exp_lane(-g)) * to_float(up[i]));
+    y[i] = to_bf16(g / (1.0f + exp_f32(-g)) * to_float(up[i]));
   }
 }
 
