@@ -27,6 +27,14 @@
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL"],
       "sources": ["<!@(find cuda/addon -name '*.cpp' | LC_ALL=C sort)"]
+    },
+    {
+      "target_name": "detinfer_bench",
+      "type": "executable",
+      "product_extension": "",
+      "dependencies": ["detinfer_engine"],
+      "libraries": ["-pthread"],
+      "sources": ["<!@(find cuda/bench -name '*.cpp' | LC_ALL=C sort)"]
     }
   ],
   "conditions": [
