@@ -11,9 +11,12 @@ namespace detinfer {
 
 class ThreadPool;
 
-/// A weight matrix [n][k] of bf16 in the layout of the CPU path: panels of 16 outputs, [n/16][k/2][16][2], padded
-/// to n a multiple of 16 (by repeating the last output) and k a multiple of 16 (with zeros). In this order one 64-byte load holds two steps of k for
-/// 16 outputs.
+/// Outputs per panel of a PackedMatrix: four chains of 16 lanes, which hide each other's latency.
+constexpr int kPanelColumns = 64;
+
+/// A weight matrix [n][k] of bf16 in the layout of the CPU path: panels of 64 outputs, [n/64][k/2][64][2], padded to n a
+/// multiple of 64 (by repeating the last output) and k a multiple of 16 (with zeros). A thread reads a panel from end to
+/// end, and every 64-byte load holds two consecutive k of 16 outputs.
 struct PackedMatrix {
   int n = 0;
   int k = 0;
@@ -21,9 +24,14 @@ struct PackedMatrix {
   int max_exponent = 0;
   AlignedBuffer<bf16> data;
 
-  int panels() const { return (n + 15) / 16; }
+  int panels() const { return (n + kPanelColumns - 1) / kPanelColumns; }
+  /// Where weight [row][column] lies in data.
+  int64_t offset(int row, int column) const {
+    const int64_t panel = int64_t(row / kPanelColumns) * kPanelColumns * padded_k();
+    return panel + (column / 2) * 2 * kPanelColumns + row % kPanelColumns * 2 + column % 2;
+  }
   int padded_k() const { return (k + 15) / 16 * 16; }
-  int64_t bytes() const { return int64_t(panels()) * 16 * padded_k() * 2; }
+  int64_t bytes() const { return int64_t(panels()) * kPanelColumns * padded_k() * 2; }
 };
 
 /// Packs row-major weights [n][k].

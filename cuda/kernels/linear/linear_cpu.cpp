@@ -10,8 +10,6 @@
 namespace detinfer {
 namespace {
 
-/// Panels per tile: 64 outputs, so that one row has four chains in flight on every instruction set.
-constexpr int kTilePanels = 4;
 /// Rows per tile: their prepared values stay in the second-level cache while the tile's weights pass.
 constexpr int kTileRows = 64;
 /// Multiply-adds worth a look at the shared counter.
@@ -28,8 +26,7 @@ TileFunction tile_function() {
 }
 
 float exact_output(const LinearTile& tile, int row, int column) {
-  const int64_t pairs = int64_t(tile.steps) * (kStepTerms / 2);
-  const uint32_t* w = tile.weights + column / kPanelColumns * pairs * kPanelColumns + column % kPanelColumns;
+  const uint32_t* w = tile.weights + column;
   const float* values = tile.rows[row].values;
   float acc = 0.0f;
   for (int step = 0; step < tile.steps; ++step) {
@@ -81,31 +78,28 @@ void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const
   prepared.prepare(pool, x, rows, w.k, w.padded_k());
   const ChainRow* const prepared_rows = prepared.rows.data();
   const TileFunction function = tile_function();
-  const int column_tiles = (w.panels() + kTilePanels - 1) / kTilePanels;
   const int row_tiles = (rows + kTileRows - 1) / kTileRows;
-  const int64_t work = int64_t(std::min(rows, kTileRows)) * kTilePanels * kPanelColumns * w.padded_k();
-  pool.parallel_for(int64_t(column_tiles) * row_tiles, std::max<int64_t>(1, kGrainWork / work),
+  const int64_t work = int64_t(std::min(rows, kTileRows)) * kPanelColumns * w.padded_k();
+  pool.parallel_for(int64_t(w.panels()) * row_tiles, std::max<int64_t>(1, kGrainWork / work),
                     [&](int64_t begin, int64_t end) {
-    float buffer[kTileRows * kTilePanels * kPanelColumns];
+    float buffer[kTileRows * kPanelColumns];
     for (int64_t i = begin; i < end; ++i) {
-      const int first_panel = int(i / row_tiles) * kTilePanels;
+      const int panel = int(i / row_tiles);
       const int first_row = int(i % row_tiles) * kTileRows;
       LinearTile tile;
       tile.weights = reinterpret_cast<const uint32_t*>(w.data.data()) +
-                     int64_t(first_panel) * kPanelColumns * w.padded_k() / 2;
-      tile.panels = std::min(kTilePanels, w.panels() - first_panel);
+                     int64_t(panel) * kPanelColumns * w.padded_k() / 2;
       tile.steps = w.padded_k() / kStepTerms;
       tile.max_exponent = w.max_exponent;
       tile.rows = prepared_rows + first_row;
       tile.row_count = std::min(kTileRows, rows - first_row);
       tile.out = buffer;
-      tile.out_stride = kTilePanels * kPanelColumns;
       tile.exact = exact_output;
       function(tile);
-      const int first_column = first_panel * kPanelColumns;
-      const int columns = std::min(tile.panels * kPanelColumns, w.n - first_column);
+      const int first_column = panel * kPanelColumns;
+      const int columns = std::min(kPanelColumns, w.n - first_column);
       for (int r = 0; r < tile.row_count; ++r) {
-        store(y + int64_t(first_row + r) * w.n + first_column, buffer + r * tile.out_stride,
+        store(y + int64_t(first_row + r) * w.n + first_column, buffer + r * kPanelColumns,
               bias ? bias + first_column : nullptr, columns);
       }
     }

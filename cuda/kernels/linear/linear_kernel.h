@@ -10,37 +10,29 @@ namespace detinfer {
 
 template <class V>
 struct LinearKernel {
-  static constexpr int kGroupsPerPanel = kPanelColumns / V::kLanes;
+  static constexpr int kGroups = kPanelColumns / V::kLanes;
   /// Groups of outputs per row, or rows per group, that run interleaved: a chain alone waits for its own latency.
   static constexpr int kInterleaved = 4;
 
   static void run(const LinearTile& tile) {
     const typename V::RoundTowardZero rounding{};
     (void)rounding;
-    const int groups = tile.panels * kGroupsPerPanel;
     int row = 0;
     for (; row + kInterleaved <= tile.row_count; row += kInterleaved) {
-      for (int group = 0; group < groups; ++group) rows<kInterleaved>(tile, row, group);
+      for (int group = 0; group < kGroups; ++group) rows<kInterleaved>(tile, row, group);
     }
-    for (; row + 2 <= tile.row_count && tile.row_count > 1; row += 2) {
-      for (int group = 0; group < groups; ++group) rows<2>(tile, row, group);
+    for (; row + 2 <= tile.row_count; row += 2) {
+      for (int group = 0; group < kGroups; ++group) rows<2>(tile, row, group);
     }
     for (; row < tile.row_count; ++row) {
-      int group = 0;
-      for (; group + kInterleaved <= groups; group += kInterleaved) one_row<kInterleaved>(tile, row, group);
-      for (; group < groups; ++group) one_row<1>(tile, row, group);
+      for (int group = 0; group < kGroups; group += kInterleaved) one_row(tile, row, group);
     }
   }
 
  private:
-  static const uint32_t* group_weights(const LinearTile& tile, int group) {
-    const int64_t panel = group / kGroupsPerPanel;
-    return tile.weights + panel * tile.steps * (kStepTerms / 2) * kPanelColumns + group % kGroupsPerPanel * V::kLanes;
-  }
-
   static void finish(const LinearTile& tile, int row, int group, typename V::Float acc, uint32_t failed) {
     const int column = group * V::kLanes;
-    float* out = tile.out + int64_t(row) * tile.out_stride + column;
+    float* out = tile.out + row * kPanelColumns + column;
     V::store(out, acc);
     for (; failed != 0; failed &= failed - 1) {
       const int lane = __builtin_ctz(failed);
@@ -48,19 +40,18 @@ struct LinearKernel {
     }
   }
 
-  template <int G>
   static __attribute__((noinline)) void one_row(const LinearTile& tile, int row, int group) {
     const ChainRow& x = tile.rows[row];
-    const uint32_t* w[G];
-    typename V::Float acc[G];
+    const uint32_t* w[kInterleaved];
+    typename V::Float acc[kInterleaved];
     StepCheck<V> check;
-    for (int g = 0; g < G; ++g) {
-      w[g] = group_weights(tile, group + g);
+    for (int g = 0; g < kInterleaved; ++g) {
+      w[g] = tile.weights + (group + g) * V::kLanes;
       acc[g] = V::set(0.0f);
     }
-    chain_one_row<V, G>(w, kPanelColumns, tile.steps, x.values, x.exponents, acc, check);
+    chain_one_row<V, kInterleaved>(w, kPanelColumns, tile.steps, x.values, x.exponents, acc, check);
     const uint32_t failed = check.failed_lanes(x.max_exponent, tile.max_exponent);
-    for (int g = 0; g < G; ++g) finish(tile, row, group + g, acc[g], failed);
+    for (int g = 0; g < kInterleaved; ++g) finish(tile, row, group + g, acc[g], failed);
   }
 
   template <int R>
@@ -77,7 +68,7 @@ struct LinearKernel {
       max_exponent = x.max_exponent > max_exponent ? x.max_exponent : max_exponent;
       acc[r] = V::set(0.0f);
     }
-    chain_rows<V, R>(group_weights(tile, group), kPanelColumns, tile.steps, values, exponents, acc, check);
+    chain_rows<V, R>(tile.weights + group * V::kLanes, kPanelColumns, tile.steps, values, exponents, acc, check);
     const uint32_t failed = check.failed_lanes(max_exponent, tile.max_exponent);
     for (int r = 0; r < R; ++r) finish(tile, row + r, group, acc[r], failed);
   }
