@@ -26,6 +26,8 @@ function barProgress(stream: NodeJS.WriteStream): Progress {
         barsize: 30,
         hideCursor: true,
         clearOnComplete: true,
+        // The command has its own handling of signals.
+        gracefulExit: false,
       });
       bar.start(total, 0);
     },
