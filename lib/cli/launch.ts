@@ -1,9 +1,10 @@
 import { Command } from 'commander';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { startServer } from '../server/server.js';
+import type { Log } from '../server/worker-client.js';
 import { curlExample, engineBanner, openingBanner } from './banner.js';
 import { addLaunchOptions, type LaunchOptions } from './launch-options.js';
-import { createLog, type Log } from './log.js';
+import { createLog } from './log.js';
 import { ensureAddon } from './native-build.js';
 import { DEMO_MODEL_PATH, PACKAGE_VERSION } from './package.js';
 import { preflight } from './preflight.js';
@@ -38,7 +39,8 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
 
   const stopRequested = stopSignal(log);
   const progress = createWeightProgress(process.stderr, log);
-  const starting = startServer(args, { log, onProgress: (done, total) => progress.update(done, total) });
+  const onProgress = (done: number, total: number): void => progress.update(done, total);
+  const starting = startServer(args, { version: PACKAGE_VERSION, log, onProgress });
   const server = await Promise.race([starting, stopRequested]).finally(() => progress.stop());
   // Nobody can be waiting for an answer yet, and a worker ends with its parent.
   if (server === 'stop') process.exit(0);
@@ -63,7 +65,7 @@ function stopSignal(log: Log): Promise<'stop'> {
     let stopping = false;
     const onSignal = (signal: NodeJS.Signals): void => {
       if (stopping && signal === 'SIGINT') process.exit(INTERRUPTED);
-      if (!stopping) log('info', `${signal}: stopping. Requests that run end with an error; Ctrl-C again ends at once.`);
+      if (!stopping) log('info', `${signal}: stopping once running requests have ended, within seconds. Ctrl-C again stops at once.`);
       stopping = true;
       resolve('stop');
     };

@@ -1,9 +1,8 @@
 import chalk from 'chalk';
 import type { LogLevel } from '../protocol/server-args.js';
+import type { Log } from '../server/worker-client.js';
 
 const LEVELS: LogLevel[] = ['debug', 'info', 'warning', 'error'];
-
-export type Log = (level: LogLevel, message: string) => void;
 
 /**
  * Lines like SGLang's: the local time, a level where it matters, the message. Everything goes to standard output, so

@@ -58,7 +58,8 @@ describe('detinfer launch', () => {
     await sleep(500);
     program.child.kill(signal);
     const { status, body } = await request;
-    expect(status === 503 || body.includes('abort')).toBe(true);
+    // It ended in the time that running requests get, or with an error that says why it did not.
+    expect(body).toMatch(status === 200 ? /"completion_tokens":3000/ : /SHUTTING_DOWN/);
     expect(await program.ended).toBe(0);
     expect(await survivors(workers, 5)).toEqual([]);
   });
