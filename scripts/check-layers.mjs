@@ -30,6 +30,7 @@ const CUDA_LAYERS = {
   models: ['layers', 'attention', 'kernels', 'core'],
   engine: ['models', 'layers', 'attention', 'kernels', 'core'],
   addon: ['engine', 'models', 'layers', 'attention', 'kernels', 'core'],
+  bench: ['engine', 'models', 'layers', 'attention', 'kernels', 'core'],
 };
 
 /** The server process must survive a crash of the engine, so nothing that it loads may load the addon. */
