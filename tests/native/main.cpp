@@ -9,10 +9,11 @@
 namespace detinfer::testing {
 
 extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kAttentionTests;
+extern const TestTable kRmsNormTests, kMlpTests, kRopeTests, kSamplerTests;
 
 const TestTable* const kTables[] = {
     &kNumericsTests, &kMma16Tests, &kLinearTests, &kAttentionTests,
-    nullptr,
+    &kRmsNormTests,  &kMlpTests,   &kRopeTests,   &kSamplerTests,
 };
 
 }  // namespace detinfer::testing
@@ -22,7 +23,6 @@ int main(int argc, char** argv) {
   const char* filter = argc > 1 ? argv[1] : "";
   int passed = 0, failed = 0;
   for (const TestTable* table : kTables) {
-    if (!table) continue;
     for (const Test& test : table->tests) {
       const std::string name = std::string(table->name) + "/" + test.name;
       if (name.find(filter) == std::string::npos) continue;

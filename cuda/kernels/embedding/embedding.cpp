@@ -19,9 +19,8 @@ void embedding_cpu(ThreadPool& pool, const int32_t* ids, int rows, const PackedM
   pool.parallel_for(rows, std::max<int64_t>(1, kGrainElements / table.k), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int id = ids[row];
-      const bf16* panel = table.data.data() + int64_t(id / 16) * 16 * table.padded_k() + id % 16 * 2;
       bf16* out = y + row * table.k;
-      for (int i = 0; i < table.k; ++i) out[i] = panel[i / 2 * 32 + i % 2];
+      for (int i = 0; i < table.k; ++i) out[i] = table.data[table.offset(id, i)];
     }
   });
 }

@@ -18,8 +18,8 @@ struct Softmax {
   /// ln(total · 2^-40)
   double log_total = 0.0;
 
-  /// log(softmax) of an element x.
-  float logprob(float x) const { return float(double(x) - double(max) - log_total); }
+  /// log(softmax) of an element x; never -0, whichever zero x and max are.
+  float logprob(float x) const { return float(double(x) - double(max) - log_total) + 0.0f; }
 };
 
 /// Bounds of a row; `finite` is false when an infinity or NaN is in it.

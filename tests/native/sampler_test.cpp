@@ -1,0 +1,189 @@
+#include "kernels/sampler/sampler.h"
+
+#include <limits>
+#include <string>
+
+#include "core/error.h"
+#include "core/thread_pool.h"
+#include "tests/native/isa.h"
+#include "tests/native/operands.h"
+
+namespace detinfer::testing {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::vector<float> draw_logits(int n, float deviation, bool ties, std::mt19937_64& random) {
+  std::normal_distribution<float> normal(0.0f, deviation);
+  std::vector<float> logits(n);
+  for (float& x : logits) x = ties ? std::round(normal(random)) : normal(random);
+  return logits;
+}
+
+/// Buffers of a request and the request that points to them.
+struct Row {
+  RowRequest request;
+  std::vector<float> top_logprobs, id_logprobs;
+  std::vector<int32_t> top_ids;
+
+  Row(const RowRequest& wanted) : request(wanted), top_logprobs(wanted.top), id_logprobs(wanted.token_id_count),
+                                  top_ids(wanted.top) {
+    request.top_logprobs = top_logprobs.data();
+    request.top_ids = top_ids.data();
+    request.token_id_logprobs = id_logprobs.data();
+  }
+};
+
+void check_equal_rows(const Row& actual, const Row& expected, const std::string& what) {
+  CHECK_MESSAGE(actual.request.token == expected.request.token,
+                what << ": " << actual.request.token << " against " << expected.request.token);
+  CHECK_MESSAGE(same(actual.request.logprob, expected.request.logprob), what);
+  check_same(actual.top_logprobs, expected.top_logprobs, what + " top");
+  check_same(actual.id_logprobs, expected.id_logprobs, what + " ids");
+  for (size_t i = 0; i < actual.top_ids.size(); ++i) CHECK_EQ(actual.top_ids[i], expected.top_ids[i]);
+}
+
+SampleArgs random_args(std::mt19937_64& random) {
+  SampleArgs args;
+  const auto pick = [&](std::initializer_list<double> values) { return *(values.begin() + random() % values.size()); };
+  args.greedy = random() % 8 == 0;
+  args.temperature = float(pick({1.0, 1.0, 0.7, 0.1, 1e-5, 2.5, 100.0}));
+  args.top_k = int64_t(pick({-1, -1, 1, 2, 40, 1000, 1e9}));
+  args.top_p = pick({1.0, 1.0, 0.95, 0.5, 0.01, 0.999999});
+  args.min_p = pick({0.0, 0.0, 0.05, 0.9, 1.0});
+  args.key = {uint32_t(random()), uint32_t(random() % 3), uint32_t(random() % 5000)};
+  return args;
+}
+
+void fast_path_equals_reference() {
+  std::mt19937_64 random(41);
+  ThreadPool pool(2);
+  for (int trial = 0; trial < 150; ++trial) {
+    const int n = trial % 10 == 0 ? 1 + trial : trial % 10 == 1 ? 40000 : 1 + int(random() % 3000);
+    const float deviation = trial % 5 == 0 ? 0.01f : trial % 5 == 1 ? 12.0f : 2.5f;
+    std::vector<float> logits = draw_logits(n, deviation, trial % 3 == 0, random);
+    const int rows = 1 + trial % 3;
+    for (int i = 1; i < rows; ++i) {
+      const auto more = draw_logits(n, 3.0f, false, random);
+      logits.insert(logits.end(), more.begin(), more.end());
+    }
+    std::vector<int32_t> ids(1 + random() % 4), counts(ids.size(), 2);
+    std::vector<float> biases(ids.size());
+    for (int32_t& id : ids) id = int32_t(random() % n);
+    for (float& bias : biases) bias = random() % 3 == 0 ? -kInfinity : float(random() % 20) - 10.0f;
+    std::vector<SampleArgs> args;
+    std::vector<RowRequest> wanted(rows);
+    for (int i = 0; i < rows; ++i) args.push_back(random_args(random));
+    for (int i = 0; i < rows; ++i) {
+      if (random() % 3 == 0) {
+        args[i].bias_ids = ids.data();
+        args[i].bias_values = biases.data();
+        args[i].bias_count = int(ids.size());
+      }
+      if (random() % 3 == 0) args[i].penalties = {0.5f, 1.25f, 1.3f, ids.data(), counts.data(), 1};
+      wanted[i].sample = random() % 4 == 0 ? nullptr : &args[i];
+      wanted[i].sampled_logprob = wanted[i].sample && random() % 2 == 0;
+      wanted[i].target = wanted[i].sampled_logprob ? -1 : int32_t(random() % n);
+      wanted[i].logprob_temperature = args[i].greedy ? 1.0f : args[i].temperature;
+      wanted[i].top = std::min(n, int(random() % 25));
+      wanted[i].token_ids = ids.data();
+      wanted[i].token_id_count = int(ids.size());
+    }
+    std::vector<Row> expected(wanted.begin(), wanted.end());
+    for (int i = 0; i < rows; ++i) evaluate_row_reference(logits.data() + size_t(i) * n, n, expected[i].request);
+    for_each_isa([&](const char* isa) {
+      std::vector<Row> actual(wanted.begin(), wanted.end());
+      std::vector<RowRequest> requests;
+      for (const Row& row : actual) requests.push_back(row.request);
+      evaluate_rows_cpu(pool, logits.data(), rows, n, requests.data());
+      for (int i = 0; i < rows; ++i) {
+        actual[i].request = requests[i];
+        check_equal_rows(actual[i], expected[i],
+                         std::string(isa) + " trial " + std::to_string(trial) + " row " + std::to_string(i));
+      }
+    });
+  }
+}
+
+void sums_do_not_depend_on_the_split() {
+  std::mt19937_64 random(42);
+  ThreadPool pool(3);
+  for (int n : {1, 2047, 2048, 2049, 8191, 8193, 100000, 600000}) {
+    const std::vector<float> x = draw_logits(n, 4.0f, false, random);
+    const Softmax expected = softmax_reference(x.data(), n);
+    for_each_isa([&](const char*) {
+      for (ThreadPool* p : {static_cast<ThreadPool*>(nullptr), &pool}) {
+        const Range range = range_cpu(p, x.data(), n);
+        CHECK_EQ(range.max, expected.max);
+        const Softmax actual = softmax_cpu(p, x.data(), n, range.max, nullptr);
+        CHECK_EQ(actual.total, expected.total);
+        CHECK_EQ(actual.log_total, expected.log_total);
+      }
+    });
+  }
+}
+
+void banned_tokens_are_never_drawn() {
+  ThreadPool pool(1);
+  std::vector<float> logits(100, 0.0f);
+  std::vector<int32_t> ids;
+  for (int id = 0; id < 100; ++id) {
+    if (id != 63) ids.push_back(id);
+  }
+  const std::vector<float> bans(ids.size(), -kInfinity);
+  SampleArgs args;
+  args.bias_ids = ids.data();
+  args.bias_values = bans.data();
+  args.bias_count = int(ids.size());
+  RowRequest request;
+  request.sample = &args;
+  for (args.key.position = 0; args.key.position < 50; ++args.key.position) {
+    evaluate_rows_cpu(pool, logits.data(), 1, 100, &request);
+    CHECK_EQ(request.token, 63);
+  }
+}
+
+void draws_follow_the_distribution() {
+  // 20,000 draws from four tokens: counts within five standard deviations.
+  ThreadPool pool(1);
+  const std::vector<float> logits = {0.0f, 1.0f, -1.0f, 2.0f};
+  const Softmax softmax = softmax_reference(logits.data(), 4);
+  const int draws = 20000;
+  int counts[4] = {};
+  SampleArgs args;
+  args.key.seed_low = 7;
+  RowRequest request;
+  request.sample = &args;
+  for (int i = 0; i < draws; ++i) {
+    args.key.position = uint32_t(i);
+    evaluate_rows_cpu(pool, logits.data(), 1, 4, &request);
+    ++counts[request.token];
+  }
+  for (int id = 0; id < 4; ++id) {
+    const double p = std::exp(double(softmax.logprob(logits[id])));
+    CHECK(std::abs(counts[id] - draws * p) < 5.0 * std::sqrt(draws * p * (1.0 - p)));
+  }
+}
+
+void refuses_logits_that_are_not_finite() {
+  ThreadPool pool(1);
+  for (float bad : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+    std::vector<float> logits(50, 1.0f);
+    logits[49] = bad;
+    RowRequest request;
+    request.target = 3;
+    const std::string message = MESSAGE_OF(Error, evaluate_rows_cpu(pool, logits.data(), 1, 50, &request));
+    CHECK(message.find("not finite") != std::string::npos);
+  }
+}
+
+}  // namespace
+
+extern const TestTable kSamplerTests = {"sampler",
+                                        {{"fast path equals reference", fast_path_equals_reference},
+                                         {"sums do not depend on the split", sums_do_not_depend_on_the_split},
+                                         {"banned tokens are never drawn", banned_tokens_are_never_drawn},
+                                         {"draws follow the distribution", draws_follow_the_distribution},
+                                         {"refuses logits that are not finite", refuses_logits_that_are_not_finite}}};
+
+}  // namespace detinfer::testing
