@@ -1,0 +1,220 @@
+import { DetinferError, type ErrorCode, ERRORS } from '../protocol/errors.js';
+import type { FinishReason, RequestEvent } from '../protocol/messages.js';
+import type { ServerArgs } from '../protocol/server-args.js';
+import type { Tokenizer } from '../tokenizer/tokenizer.js';
+import { badValue } from './errors.js';
+import { Generation } from './generation.js';
+import { prepare } from './prepare.js';
+import type { ModelLimits } from './sampling-params.js';
+import { SeedSource } from './seeds.js';
+import { Sequence } from './sequence.js';
+import { within } from './time.js';
+import { type GenerateRequest, readGenerateRequest } from './validate.js';
+import type { WorkerClient } from './worker-client.js';
+
+/** A sequence that the worker has not ended yet. */
+interface Live {
+  sequence: Sequence;
+  generation: Generation;
+  index: number;
+  /** Nobody waits for it any more: a stop string ended it, or its request did. */
+  isDropped: boolean;
+}
+
+/**
+ * Stands between HTTP and the worker: turns requests into the worker's and its events into answers. Requests live here,
+ * so that the death of a worker ends them with an error and not in silence.
+ */
+export class Frontend {
+  private worker: WorkerClient | null = null;
+  private refusal: DetinferError | null = new DetinferError('NOT_READY', 'The model is loading; try again later.');
+  private readonly seeds: SeedSource;
+  /** By the worker's request id. */
+  private readonly live = new Map<string, Live>();
+  /** Names of the sequences that somebody waits for. */
+  private readonly rids = new Set<string>();
+  private stepListeners: (() => void)[] = [];
+  private idleListeners: (() => void)[] = [];
+  private nextId = 0;
+
+  /** @param tokenizer null: token ids only. */
+  constructor(
+    private readonly args: ServerArgs,
+    readonly tokenizer: Tokenizer | null,
+  ) {
+    this.seeds = new SeedSource(args);
+  }
+
+  get isReady(): boolean {
+    return this.refusal === null;
+  }
+
+  /** The worker, while it takes requests. @throws DetinferError NOT_READY, SHUTTING_DOWN or WORKER_DIED */
+  get readyWorker(): WorkerClient {
+    if (this.refusal) throw this.refusal;
+    return this.worker!;
+  }
+
+  get limits(): ModelLimits {
+    return { vocabSize: this.readyWorker.info.vocabSize, hasTokenizer: this.tokenizer !== null };
+  }
+
+  /** Requests can come from now on. */
+  attach(worker: WorkerClient): void {
+    this.worker = worker;
+    this.refusal = null;
+  }
+
+  /** Refuses new requests; those that run go on. */
+  refuse(error: DetinferError): void {
+    this.refusal = error;
+  }
+
+  /** Refuses new requests and ends those that run with an error. */
+  fail(error: DetinferError): void {
+    this.refuse(error);
+    const generations = new Set([...this.live.values()].map(({ generation }) => generation));
+    this.live.clear();
+    this.rids.clear();
+    for (const generation of generations) generation.fail(error);
+    this.notifyIdle();
+  }
+
+  /**
+   * Starts a request.
+   * @throws DetinferError INVALID_REQUEST, NOT_READY, OVERLOADED, …; nothing runs then.
+   */
+  generate(request: GenerateRequest): Generation {
+    this.checkLoad(request.prompts.reduce((sum, { sampling }) => sum + sampling.n, 0));
+    return this.start(request);
+  }
+
+  /**
+   * Aborts what runs under a name: a sequence, the copies of a prompt, or a batch; null: everything. Aborted sequences
+   * finish with what they have so far and finish_reason abort.
+   */
+  abort(rid: string | null): void {
+    const worker = this.readyWorker;
+    const isMeant = ({ sequence, isDropped }: Live) => !isDropped && (rid === null || sequence.rids.includes(rid));
+    const ids = [...this.live].filter(([, entry]) => isMeant(entry)).map(([id]) => id);
+    if (ids.length > 0) worker.abort(ids, 'aborted by /abort_request');
+  }
+
+  /** Fails a request and stops its sequences: nobody waits for them any more. */
+  abandon(generation: Generation, error: DetinferError): void {
+    generation.fail(error);
+    const ids: string[] = [];
+    for (const [id, entry] of this.live) {
+      if (entry.generation !== generation || entry.isDropped) continue;
+      this.drop(entry);
+      ids.push(id);
+    }
+    if (ids.length > 0) this.worker!.abort(ids, error.message);
+  }
+
+  /** Takes in what a step of the worker brought. */
+  onStep(events: RequestEvent[]): void {
+    const stopped: string[] = [];
+    for (const event of events) {
+      const entry = this.live.get(event.id);
+      if (!entry) continue;
+      if (event.finish) this.live.delete(event.id);
+      if (entry.isDropped) continue;
+      const error = errorOf(event.finish);
+      if (error) {
+        this.drop(entry);
+        this.abandon(entry.generation, error);
+        continue;
+      }
+      entry.sequence.apply(event);
+      if (entry.sequence.finish) {
+        this.drop(entry);
+        if (!event.finish) stopped.push(event.id);
+      }
+      entry.generation.updated(entry.index);
+    }
+    if (stopped.length > 0) this.worker!.abort(stopped, 'ended by a stop string');
+    for (const listener of this.stepListeners.splice(0)) listener();
+    this.notifyIdle();
+  }
+
+  /** Resolves when the worker has no request of this server left, or after a time limit. */
+  async untilIdle(limitMs: number): Promise<void> {
+    if (this.live.size === 0) return;
+    await within(limitMs, new Promise<void>((resolve) => this.idleListeners.push(resolve)));
+  }
+
+  /**
+   * Runs one token through the worker, however long the queue is. Any sign of life counts, so that a busy worker need
+   * not get as far as this token.
+   */
+  async isAlive(limitMs: number): Promise<boolean> {
+    if (!this.isReady) return false;
+    const body = { input_ids: [0], sampling_params: { max_new_tokens: 1, temperature: 0 } };
+    const probe = this.start(readGenerateRequest(body, this.limits));
+    let isAlive = false;
+    const step = new Promise<void>((resolve) => {
+      this.stepListeners.push(() => {
+        isAlive = true;
+        resolve();
+      });
+    });
+    await within(limitMs, Promise.race([step, probe.done.catch(() => {})]));
+    this.abandon(probe, new DetinferError('NOT_READY', 'the health check is over'));
+    return isAlive && this.isReady;
+  }
+
+  private start(request: GenerateRequest): Generation {
+    const worker = this.readyWorker;
+    const specs = prepare(request, {
+      info: worker.info,
+      tokenizer: this.tokenizer,
+      seeds: this.seeds,
+      weightVersion: this.args.weightVersion,
+      newId: () => String(this.nextId++),
+    });
+    const sequences = specs.map((spec) => new Sequence(spec, this.tokenizer));
+    this.claimRids(sequences);
+    worker.submit(specs.map((spec) => spec.worker));
+    const generation = new Generation(sequences, request.isList, this.args.streamInterval);
+    sequences.forEach((sequence, index) => {
+      this.live.set(sequence.workerRequest.id, { sequence, generation, index, isDropped: false });
+    });
+    return generation;
+  }
+
+  private claimRids(sequences: Sequence[]): void {
+    const used = sequences.find(({ rid }) => this.rids.has(rid));
+    if (used) throw badValue(`rid ${JSON.stringify(used.rid)} is in use by a request that is still running; choose another.`);
+    for (const { rid } of sequences) this.rids.add(rid);
+  }
+
+  private checkLoad(added: number): void {
+    const { maxQueuedRequests } = this.args;
+    if (maxQueuedRequests === null) return;
+    const waiting = this.live.size + added - this.readyWorker.info.maxRunningRequests;
+    if (waiting > maxQueuedRequests) {
+      throw new DetinferError(
+        'OVERLOADED',
+        `More than ${maxQueuedRequests} requests would wait (--max-queued-requests); try again later.`,
+      );
+    }
+  }
+
+  private drop(entry: Live): void {
+    entry.isDropped = true;
+    this.rids.delete(entry.sequence.rid);
+  }
+
+  private notifyIdle(): void {
+    if (this.live.size > 0) return;
+    for (const listener of this.idleListeners.splice(0)) listener();
+  }
+}
+
+/** The error that ended a request in the worker; an abort that was asked for is none. */
+function errorOf(finish: FinishReason | undefined): DetinferError | null {
+  if (finish?.type !== 'abort' || finish.code === undefined) return null;
+  const code = finish.code in ERRORS ? (finish.code as ErrorCode) : 'ENGINE_FAILED';
+  return new DetinferError(code, finish.message);
+}

@@ -1,0 +1,126 @@
+import type { DetinferError } from '../protocol/errors.js';
+import type { EngineInfo, LogprobRequest } from '../protocol/messages.js';
+import type { Tokenizer } from '../tokenizer/tokenizer.js';
+import { badValue } from './errors.js';
+import type { SeedSource } from './seeds.js';
+import type { SequenceSpec } from './sequence.js';
+import type { GenerateRequest, LogprobOptions, PromptRequest } from './validate.js';
+
+/** Logprobs that one request may ask for, of all its sequences and positions: what a process can hold and send. */
+const MAX_LOGPROBS = 2 ** 23;
+
+export interface PrepareContext {
+  info: EngineInfo;
+  tokenizer: Tokenizer | null;
+  seeds: SeedSource;
+  weightVersion: string;
+  /** A new id for a worker's request; those of clients may be reused before a worker has forgotten them. */
+  newId: () => string;
+}
+
+/**
+ * Splits a checked request into single sequences of ids: prompts are tokenized and measured, n copies get seeds of their
+ * own. In the order of the answer: all copies of the first prompt, then those of the second, …
+ * @throws DetinferError INVALID_REQUEST
+ */
+export function prepare(request: GenerateRequest, context: PrepareContext): SequenceSpec[] {
+  const specs = request.prompts.flatMap((prompt) => prepareCopies(prompt, context));
+  const logprobs = specs.reduce((sum, { worker, request }) => sum + countLogprobs(worker.logprobs, request, worker.inputIds.length, context), 0);
+  if (logprobs > MAX_LOGPROBS) {
+    throw badValue(`The request asks for up to ${logprobs} logprobs; at most ${MAX_LOGPROBS} fit into one answer.`);
+  }
+  return specs;
+}
+
+function prepareCopies(request: PromptRequest, context: PrepareContext): SequenceSpec[] {
+  const { sampling, rids } = request;
+  const { n } = sampling;
+  const inputIds = encode(request.prompt, context);
+  const logprobs = request.logprobs && logprobRequest(request.logprobs, inputIds.length);
+  const stopTokens = specialStops(sampling.stopStrings, context.tokenizer);
+  const eosIds = sampling.ignoreEos ? [] : eosTokenIds(context);
+  const seed = sampling.seed ?? context.seeds.draw(n);
+  const stop = {
+    stopTokenIds: [...new Set([...sampling.stopTokenIds, ...eosIds, ...stopTokens.keys()])],
+    minNewTokens: sampling.minNewTokens,
+    maxNewTokens: sampling.maxNewTokens,
+  };
+  // An id that is a stop id anyway is reported as one.
+  for (const id of [...sampling.stopTokenIds, ...eosIds]) stopTokens.delete(id);
+  return Array.from({ length: n }, (_, copy) => ({
+    rids: n === 1 ? rids : [...rids, `${rids.at(-1)!}_${copy}`],
+    request,
+    worker: { id: context.newId(), inputIds, sampling: { ...sampling.token, seed: seed + copy }, stop, logprobs },
+    stopTokens,
+    weightVersion: context.weightVersion,
+  }));
+}
+
+function encode(prompt: string | number[], { info, tokenizer }: PrepareContext): number[] {
+  const limit = promptLimit(info);
+  if (typeof prompt !== 'string') {
+    if (prompt.length > limit) throw tooLong(String(prompt.length), info);
+    return prompt;
+  }
+  const perToken = tokenizer!.maxUnitsPerToken;
+  // Refusing by size alone spares the time that it would take to tokenize a book.
+  if (perToken !== null && prompt.length > limit * perToken) {
+    throw tooLong(`at least ${Math.ceil(prompt.length / perToken)}`, info);
+  }
+  const ids = tokenizer!.encode(prompt);
+  if (ids.length === 0) throw badValue('The prompt is empty; it must have at least one token.');
+  if (ids.length > limit) throw tooLong(String(ids.length), info);
+  const unknown = ids.find((id) => id >= info.vocabSize);
+  if (unknown !== undefined) {
+    throw badValue(`The tokenizer made token id ${unknown}, but the model's vocabulary has ${info.vocabSize} tokens.`);
+  }
+  return ids;
+}
+
+/** Most tokens of a prompt, so that one can still be generated. */
+function promptLimit({ contextLength, maxTotalTokens }: EngineInfo): number {
+  return Math.min(contextLength, maxTotalTokens) - 1;
+}
+
+function tooLong(length: string, info: EngineInfo): DetinferError {
+  const { contextLength, maxTotalTokens } = info;
+  const limit =
+    contextLength <= maxTotalTokens
+      ? `the model's context of ${contextLength} tokens`
+      : `the ${maxTotalTokens} tokens that fit into the KV cache (--max-total-tokens)`;
+  return badValue(`The prompt has ${length} tokens; with at least one output token it must fit into ${limit}.`);
+}
+
+function logprobRequest(options: LogprobOptions, promptLength: number): LogprobRequest {
+  if (options.start > promptLength) {
+    throw badValue(`logprob_start_len is ${options.start}, but the prompt has only ${promptLength} tokens.`);
+  }
+  const promptStart = options.start < 0 ? promptLength : options.start;
+  return { promptStart, top: options.top, tokenIds: options.tokenIds };
+}
+
+function countLogprobs(
+  logprobs: LogprobRequest | null,
+  { sampling }: PromptRequest,
+  promptLength: number,
+  { info }: PrepareContext,
+): number {
+  if (logprobs === null) return 0;
+  const outputs = Math.min(sampling.maxNewTokens, info.contextLength - promptLength);
+  return (promptLength - logprobs.promptStart + outputs) * (1 + logprobs.top + logprobs.tokenIds.length);
+}
+
+function eosTokenIds({ info, tokenizer }: PrepareContext): number[] {
+  const eos = tokenizer?.eosTokenId ?? null;
+  return eos === null || eos >= info.vocabSize ? info.eosTokenIds : [...info.eosTokenIds, eos];
+}
+
+/** Stop strings that are special tokens: decoded text may leave those out, so that no text could match. */
+function specialStops(stopStrings: string[], tokenizer: Tokenizer | null): Map<number, string> {
+  const stops = new Map<number, string>();
+  for (const string of stopStrings) {
+    const id = tokenizer?.specialTokenId(string);
+    if (id !== undefined) stops.set(id, string);
+  }
+  return stops;
+}

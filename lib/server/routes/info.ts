@@ -1,0 +1,56 @@
+import type { FastifyInstance } from 'fastify';
+
+import type { EngineInfo } from '../../protocol/messages.js';
+import type { ServerContext } from '../context.js';
+
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function snakeCaseKeys(object: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(object).map(([name, value]) => [snakeCase(name), value]));
+}
+
+/** What the loaded engine says about itself under the names that SGLang's clients read. */
+function engineFacts(info: EngineInfo): Record<string, unknown> {
+  return {
+    ...snakeCaseKeys(info),
+    max_total_num_tokens: info.maxTotalTokens,
+    max_req_input_len: Math.min(info.contextLength, info.maxTotalTokens) - 1,
+  };
+}
+
+/** GET /server_info, /model_info and their older names, and /v1/models. */
+export function infoRoutes(app: FastifyInstance, { args, frontend, version }: ServerContext): void {
+  // An argument that was left to the engine shows what the engine made of it.
+  const givenArgs = Object.fromEntries(Object.entries(snakeCaseKeys(args)).filter(([, value]) => value !== null));
+  for (const url of ['/server_info', '/get_server_info']) {
+    app.get(url, async () => {
+      const worker = frontend.readyWorker;
+      const scheduler = snakeCaseKeys(await worker.status());
+      return { ...engineFacts(worker.info), ...givenArgs, scheduler, internal_states: [scheduler], version };
+    });
+  }
+  for (const url of ['/model_info', '/get_model_info']) {
+    app.get(url, () => {
+      const { modelType, architectures, vocabSize, contextLength } = frontend.readyWorker.info;
+      return {
+        model_path: args.modelPath,
+        tokenizer_path: args.tokenizerPath,
+        is_generation: true,
+        preferred_sampling_params: null,
+        weight_version: args.weightVersion,
+        model_type: modelType,
+        architectures,
+        vocab_size: vocabSize,
+        context_length: contextLength,
+      };
+    });
+  }
+  const created = Math.floor(Date.now() / 1000);
+  app.get('/v1/models', () => {
+    const { contextLength } = frontend.readyWorker.info;
+    const model = { id: args.servedModelName, object: 'model', created, owned_by: 'detinfer', root: args.modelPath };
+    return { object: 'list', data: [{ ...model, parent: null, max_model_len: contextLength }] };
+  });
+}

@@ -1,0 +1,122 @@
+import type { FastifyInstance } from 'fastify';
+import { Agent, request } from 'undici';
+
+import type { EngineInfo } from '../../../lib/protocol/messages.js';
+import type { ServerArgs } from '../../../lib/protocol/server-args.js';
+import { createApp } from '../../../lib/server/app.js';
+import { Frontend } from '../../../lib/server/frontend.js';
+import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js';
+import { FakeWorker } from './fake-worker.js';
+
+export const demoTokenizer = await Tokenizer.load('models/demo');
+
+export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
+  return {
+    modelPath: 'models/demo',
+    isDemoModel: true,
+    tokenizerPath: 'models/demo',
+    skipTokenizerInit: false,
+    loadFormat: 'auto',
+    trustRemoteCode: false,
+    contextLength: null,
+    jsonModelOverrideArgs: '{}',
+    dtype: 'auto',
+    kvCacheDtype: 'auto',
+    device: 'cpu',
+    attentionBackend: 'fa3',
+    enableDeterministicInference: true,
+    memFractionStatic: 0.8,
+    maxRunningRequests: 8,
+    maxQueuedRequests: null,
+    maxTotalTokens: null,
+    chunkedPrefillSize: -1,
+    maxPrefillTokens: 16384,
+    schedulePolicy: 'fcfs',
+    pageSize: 16,
+    disableRadixCache: false,
+    threads: null,
+    host: '127.0.0.1',
+    port: 0,
+    skipServerWarmup: true,
+    servedModelName: 'models/demo',
+    weightVersion: 'default',
+    streamInterval: 1,
+    logLevel: 'info',
+    logRequests: false,
+    decodeLogInterval: 40,
+    watchdogTimeout: 300,
+    randomSeed: null,
+    ...overrides,
+  };
+}
+
+export interface Reply {
+  status: number;
+  headers: Record<string, string | string[] | undefined>;
+  text: string;
+  json: any;
+}
+
+/** A server on a real socket whose worker is a fake in this process. */
+export class TestServer {
+  readonly lines: string[] = [];
+  private readonly agent = new Agent();
+
+  private constructor(
+    readonly app: FastifyInstance,
+    readonly frontend: Frontend,
+    readonly worker: FakeWorker,
+    readonly url: string,
+  ) {}
+
+  static async start(
+    options: { args?: Partial<ServerArgs>; info?: Partial<EngineInfo>; isLoading?: boolean } = {},
+  ): Promise<TestServer> {
+    const args = serverArgs(options.args);
+    const worker = new FakeWorker(options.info);
+    const frontend = new Frontend(args, args.skipTokenizerInit ? null : demoTokenizer);
+    worker.onStep = (events) => frontend.onStep(events);
+    const lines: string[] = [];
+    const app = createApp({ args, frontend, version: '1.2.3', log: (level, message) => lines.push(`${level} ${message}`) });
+    const url = await app.listen({ host: '127.0.0.1', port: 0 });
+    if (!options.isLoading) frontend.attach(worker);
+    const server = new TestServer(app, frontend, worker, url);
+    Object.assign(server, { lines });
+    return server;
+  }
+
+  async send(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Reply> {
+    const response = await request(this.url + path, {
+      method,
+      dispatcher: this.agent,
+      headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
+      body: body === undefined ? null : typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body),
+    });
+    const text = await response.body.text();
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch {
+      json = undefined;
+    }
+    return { status: response.statusCode, headers: response.headers, text, json };
+  }
+
+  generate(body: object): Promise<Reply> {
+    return this.send('POST', '/generate', body);
+  }
+
+  /** The payloads of a stream, the last of them "[DONE]". */
+  async stream(body: object): Promise<{ headers: Reply['headers']; events: any[]; done: boolean }> {
+    const { headers, text } = await this.generate({ ...body, stream: true });
+    const payloads = text.split('\n\n').filter((event) => event !== '').map((event) => event.replace(/^data: /, ''));
+    const done = payloads.at(-1) === '[DONE]';
+    return { headers, events: payloads.slice(0, done ? -1 : undefined).map((payload) => JSON.parse(payload)), done };
+  }
+
+  async close(): Promise<void> {
+    await this.agent.destroy();
+    this.app.server.closeAllConnections();
+    await this.app.close();
+  }
+}
