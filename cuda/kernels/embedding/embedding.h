@@ -5,10 +5,11 @@
 
 namespace detinfer {
 
-/// The readable reference. @param ids [rows], each below the table's n @param table [n][k] row-major @param y [rows][k]
-void embedding_reference(const int32_t* ids, int rows, const bf16* table, int k, bf16* y);
+/// y[i] = table[rows[i]]: the readable reference of the embedding, and how single rows of activations are picked.
+/// @param table [any][n] row-major @param rows [count] @param y [count][n]
+void gather_rows(ThreadPool& pool, const bf16* table, const int32_t* rows, int count, int n, bf16* y);
 
-/// Reads from a packed matrix, so that a table that is also the output head is kept once.
-void embedding_cpu(ThreadPool& pool, const int32_t* ids, int rows, const PackedMatrix& table, bf16* y);
+/// The same from a packed matrix, so that a table that is also the output head is kept once. @param y [count][table.k]
+void embedding_cpu(ThreadPool& pool, const PackedMatrix& table, const int32_t* ids, int count, bf16* y);
 
 }  // namespace detinfer

@@ -1,0 +1,63 @@
+#include "layers/attention_layer.h"
+
+namespace detinfer {
+
+AttentionLayer::AttentionLayer(const AttentionSpec& spec, const std::string& name, int index)
+    : spec_(spec), index_(index) {
+  const int q_size = spec.heads * spec.head_dim, kv_size = spec.kv_heads * spec.head_dim;
+  qkv_.parts = {linear_tensor(name + ".q_proj.weight", q_size, spec.hidden),
+                linear_tensor(name + ".k_proj.weight", kv_size, spec.hidden),
+                linear_tensor(name + ".v_proj.weight", kv_size, spec.hidden)};
+  output_.parts = {linear_tensor(name + ".o_proj.weight", spec.hidden, q_size)};
+  if (spec.qk_norm) {
+    q_norm_.spec = norm_tensor(name + ".q_norm.weight", spec.head_dim);
+    k_norm_.spec = norm_tensor(name + ".k_norm.weight", spec.head_dim);
+  }
+}
+
+void AttentionLayer::collect(ParameterList& parameters) {
+  parameters.matrices.insert(parameters.matrices.end(), {&qkv_, &output_});
+  if (spec_.qk_norm) parameters.vectors.insert(parameters.vectors.end(), {&q_norm_, &k_norm_});
+}
+
+bf16* AttentionLayer::forward(Step& step, const bf16* x) const {
+  const int64_t rows = step.batch.rows;
+  const int64_t q_size = int64_t(spec_.heads) * spec_.head_dim;
+  bf16* const qkv = step.buffer(Workspace::kQkv, rows * qkv_.n());
+  bf16* const q = step.buffer(Workspace::kQueries, rows * q_size);
+  bf16* const attended = step.buffer(Workspace::kAttended, rows * q_size);
+  bf16* const out = step.buffer(Workspace::kDelta, rows * spec_.hidden);
+  step.ops.linear(x, int(rows), *qkv_.value, qkv);
+
+  RopeArgs rope;
+  rope.qkv = qkv;
+  rope.rows = int(rows);
+  rope.heads = spec_.heads;
+  rope.positions = step.batch.positions;
+  rope.cos = step.rope.cos.data();
+  rope.sin = step.rope.sin.data();
+  rope.q_norm = q_norm_.value.data();
+  rope.k_norm = k_norm_.value.data();
+  rope.eps = spec_.norm_eps;
+  rope.q = q;
+  rope.keys = step.cache.keys(index_);
+  rope.values = step.cache.values(index_);
+  rope.layout = step.cache.layout();
+  rope.slots = step.batch.slots;
+  step.ops.rope(rope);
+
+  AttentionArgs attention;
+  attention.q = q;
+  attention.heads = spec_.heads;
+  attention.keys = rope.keys;
+  attention.values = rope.values;
+  attention.layout = rope.layout;
+  attention.slices = step.batch.slices;
+  attention.slice_count = step.batch.slice_count;
+  attention.out = attended;
+  step.ops.attention(attention);
+  step.ops.linear(attended, int(rows), *output_.value, out);
+  return out;
+}
+
+}  // namespace detinfer

@@ -1,0 +1,62 @@
+#include "models/common_config.h"
+
+#include "core/error.h"
+
+namespace detinfer {
+namespace {
+
+[[noreturn]] void unsupported(const std::string& what) {
+  throw Error(ErrorCode::kUnsupported, "config.json: " + what + " is not supported");
+}
+
+std::string rope_type(const ConfigMap& config, const std::string& group) {
+  // Older files say "type".
+  return config.text(group + ".rope_type", config.text(group + ".type", "default"));
+}
+
+}  // namespace
+
+RopeSpec rope_config(const ConfigMap& config) {
+  const bool nested = config.has("rope_parameters"), scaled = config.has("rope_scaling");
+  const std::string group = nested ? "rope_parameters" : "rope_scaling";
+  const std::string theta = nested && config.has("rope_parameters.rope_theta") ? "rope_parameters.rope_theta" : "rope_theta";
+  RopeSpec rope;
+  rope.theta = config.positive_number(theta, rope.theta);
+  const std::string type = nested || scaled ? rope_type(config, group) : "default";
+  if (nested && ((scaled && rope_type(config, "rope_scaling") != type) ||
+                 config.positive_number("rope_theta", rope.theta) != rope.theta)) {
+    throw Error(ErrorCode::kInvalidModel,
+                "config.json: rope_parameters disagrees with rope_theta or rope_scaling; keep one of the two styles");
+  }
+  if (type == "default") return rope;
+  if (type != "llama3") unsupported("rope type \"" + type + "\"");
+  rope.type = RopeType::kLlama3;
+  rope.factor = config.positive_number(group + ".factor");
+  rope.low_freq_factor = config.positive_number(group + ".low_freq_factor");
+  rope.high_freq_factor = config.positive_number(group + ".high_freq_factor");
+  rope.original_context = config.positive_number(group + ".original_max_position_embeddings");
+  if (rope.high_freq_factor <= rope.low_freq_factor) {
+    throw Error(ErrorCode::kInvalidModel, "config.json: " + group + ".high_freq_factor must exceed low_freq_factor");
+  }
+  return rope;
+}
+
+void refuse_unsupported(const ConfigMap& config) {
+  if (config.has("quantization_config")) unsupported("quantization_config (weights must be bfloat16)");
+  const std::string activation = config.text("hidden_act", "silu");
+  if (activation != "silu") unsupported("hidden_act \"" + activation + "\"");
+  for (const char* bias : {"attention_bias", "mlp_bias"}) {
+    if (config.flag(bias, false)) unsupported(std::string(bias) + " true");
+  }
+  if (config.flag("use_sliding_window", false)) unsupported("use_sliding_window true");
+  for (int i = 0;; ++i) {
+    const std::string key = "layer_types." + std::to_string(i);
+    if (!config.has(key)) break;
+    if (config.text(key) != "full_attention") unsupported(key + " \"" + config.text(key) + "\"");
+  }
+  for (const char* key : {"partial_rotary_factor", "rope_parameters.partial_rotary_factor"}) {
+    if (config.positive_number(key, 1.0) != 1.0) unsupported(std::string(key) + " other than 1");
+  }
+}
+
+}  // namespace detinfer

@@ -1,0 +1,13 @@
+// One maker per model family, each in a file of its own; models/registry.cpp lists them.
+#pragma once
+
+#include <memory>
+
+#include "models/model.h"
+
+namespace detinfer {
+
+std::unique_ptr<Model> make_llama(const ConfigMap& config);
+std::unique_ptr<Model> make_qwen3(const ConfigMap& config);
+
+}  // namespace detinfer
