@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { startServer } from '../server/server.js';
-import type { Log } from '../server/worker-client.js';
+import type { Log } from '../server/context.js';
 import { curlExample, engineBanner, openingBanner } from './banner.js';
 import { addLaunchOptions, type LaunchOptions } from './launch-options.js';
 import { createLog } from './log.js';

@@ -1,6 +1,6 @@
 import chalk from 'chalk';
 import type { LogLevel } from '../protocol/server-args.js';
-import type { Log } from '../server/worker-client.js';
+import type { Log } from '../server/context.js';
 
 const LEVELS: LogLevel[] = ['debug', 'info', 'warning', 'error'];
 

@@ -1,6 +1,7 @@
-import type { ServerArgs } from '../protocol/server-args.js';
+import type { LogLevel, ServerArgs } from '../protocol/server-args.js';
 import type { Frontend } from './frontend.js';
-import type { Log } from './worker-client.js';
+
+export type Log = (level: LogLevel, message: string) => void;
 
 /** What routes work with. */
 export interface ServerContext {

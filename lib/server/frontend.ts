@@ -2,6 +2,7 @@ import { DetinferError, type ErrorCode, ERRORS } from '../protocol/errors.js';
 import type { FinishReason, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
+import type { WorkerHandle } from '../worker/supervisor.js';
 import { badValue } from './errors.js';
 import { Generation } from './generation.js';
 import { prepare } from './prepare.js';
@@ -10,7 +11,6 @@ import { SeedSource } from './seeds.js';
 import { Sequence } from './sequence.js';
 import { within } from './time.js';
 import { type GenerateRequest, readGenerateRequest } from './validate.js';
-import type { WorkerClient } from './worker-client.js';
 
 /** A sequence that the worker has not ended yet. */
 interface Live {
@@ -26,7 +26,7 @@ interface Live {
  * so that the death of a worker ends them with an error and not in silence.
  */
 export class Frontend {
-  private worker: WorkerClient | null = null;
+  private worker: WorkerHandle | null = null;
   private refusal: DetinferError | null = new DetinferError('NOT_READY', 'The model is loading; try again later.');
   private readonly seeds: SeedSource;
   /** By the worker's request id. */
@@ -50,7 +50,7 @@ export class Frontend {
   }
 
   /** The worker, while it takes requests. @throws DetinferError NOT_READY, SHUTTING_DOWN or WORKER_DIED */
-  get readyWorker(): WorkerClient {
+  get readyWorker(): WorkerHandle {
     if (this.refusal) throw this.refusal;
     return this.worker!;
   }
@@ -60,7 +60,7 @@ export class Frontend {
   }
 
   /** Requests can come from now on. */
-  attach(worker: WorkerClient): void {
+  attach(worker: WorkerHandle): void {
     this.worker = worker;
     this.refusal = null;
   }

@@ -6,12 +6,12 @@ import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
-import { startWorker } from '../worker/supervisor.js';
+import { startWorker, type WorkerHandle } from '../worker/supervisor.js';
 import { createApp } from './app.js';
+import type { Log } from './context.js';
 import { Frontend } from './frontend.js';
 import { within } from './time.js';
 import { readGenerateRequest } from './validate.js';
-import type { Log, StartWorker, WorkerClient } from './worker-client.js';
 
 /** How long requests that run when the server is stopped may take to end by themselves. */
 const DRAIN_LIMIT_MS = 8000;
@@ -26,7 +26,7 @@ export interface ServerOptions {
   /** Bytes of weights loaded so far, and of all. */
   onProgress: (done: number, total: number) => void;
   /** Another way to get a worker than a process of its own, for tests. */
-  startWorker?: StartWorker;
+  startWorker?: typeof startWorker;
 }
 
 export interface RunningServer {
@@ -52,7 +52,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
   const frontend = new Frontend(args, tokenizer);
   const app = createApp({ args, frontend, version: options.version, log: options.log });
   const url = await listen(app, args);
-  let worker: WorkerClient | null = null;
+  let worker: WorkerHandle | null = null;
   let end!: (error: DetinferError) => void;
   const closed = new Promise<DetinferError>((resolve) => (end = resolve));
   const onExit = (error: DetinferError): void => {

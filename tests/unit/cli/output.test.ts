@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { curlExample } from '../../../lib/cli/banner.js';
 import { formatBytes } from '../../../lib/cli/format.js';
 import { timestamp } from '../../../lib/cli/log.js';
-import type { Log } from '../../../lib/server/worker-client.js';
+import type { Log } from '../../../lib/server/context.js';
 import { createWeightProgress } from '../../../lib/cli/progress.js';
 import { toServerArgs } from '../../../lib/cli/server-flags.js';
 

@@ -1,5 +1,5 @@
 import type { EngineInfo, FinishReason, LogprobRequest, RequestEvent, TokenLogprob, WorkerRequest } from '../../../lib/protocol/messages.js';
-import type { WorkerClient } from '../../../lib/server/worker-client.js';
+import type { WorkerHandle } from '../../../lib/worker/supervisor.js';
 
 export const FAKE_INFO: EngineInfo = {
   numericContract: 'detinfer-numerics/1',
@@ -32,8 +32,9 @@ interface Live {
  * A worker in this process: a step per turn of the event loop, in which every live request gets the next token of its
  * script. Scripts are the tokens of `script(request)`, or else counting up from the sum of the prompt and the seed.
  */
-export class FakeWorker implements WorkerClient {
+export class FakeWorker implements WorkerHandle {
   readonly info: EngineInfo;
+  readonly pid = 0;
   readonly submitted: WorkerRequest[] = [];
   readonly aborted: { id: string; message: string }[] = [];
   isShutDown = false;
