@@ -10,7 +10,7 @@ export interface ServerFacts {
   deterministic: boolean | null;
   skipTokenizerInit: boolean;
   vocabSize: number | null;
-  /** Longest prompt plus output, in tokens. */
+  /** Longest prompt plus output, in tokens: what the model takes and what fits into the KV cache. */
   contextLength: number | null;
 }
 
@@ -33,7 +33,7 @@ export async function readServerFacts(client: HttpClient): Promise<ServerFacts> 
       typeof server.enable_deterministic_inference === 'boolean' ? server.enable_deterministic_inference : null,
     skipTokenizerInit: server.skip_tokenizer_init === true,
     vocabSize: count(model.vocab_size) ?? count(server.vocab_size),
-    contextLength: count(served.max_model_len) ?? count(server.context_length),
+    contextLength: smallest(count(served.max_model_len) ?? count(server.context_length), afterOne(server.max_req_input_len)),
   };
 }
 
@@ -55,4 +55,14 @@ function text(value: unknown): string | null {
 
 function count(value: unknown): number | null {
   return typeof value === 'number' && Number.isInteger(value) && value > 0 ? value : null;
+}
+
+/** A request has one output token at least, so its context is the longest input and one. */
+function afterOne(longestInput: unknown): number | null {
+  const length = count(longestInput);
+  return length === null ? null : length + 1;
+}
+
+function smallest(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.min(a, b);
 }

@@ -127,13 +127,14 @@ class Fixture {
     if (this.#faults.has('html')) return void response.end('<html>welcome</html>');
     if (this.#faults.has('status-500')) return sendJson(response, 500, { error: { message: 'the engine failed' } });
     const prompts = this.#prompts(body);
+    const isFlat = !Array.isArray(body.text ?? body.input_ids?.[0]);
     this.#running++;
     try {
       await sleep(this.#delayMs);
       const answers = prompts.map((prompt, i) => this.#answer(prompt, i, prompts, body));
       if (this.#faults.has('answer-missing')) answers.pop();
       if (body.stream) this.#sendStream(answers, response);
-      else sendJson(response, 200, answers.map((events) => events.at(-1)));
+      else sendJson(response, 200, isFlat ? answers[0]?.at(-1) : answers.map((events) => events.at(-1)));
     } finally {
       this.#running--;
     }
@@ -141,8 +142,8 @@ class Fixture {
 
   #prompts({ text, input_ids: ids }: GenerateBody): number[][] {
     if (text !== undefined && !this.#tokenizer) throw new Error('this server takes input_ids only');
-    if (typeof text === 'string' || typeof ids?.[0] === 'number') throw new Error('the fixture takes batches only');
-    return text === undefined ? (ids as number[][]) : (text as string[]).map((one) => [...one].map((c) => c.charCodeAt(0)));
+    if (text !== undefined) return [text].flat().map((one) => [...one].map((character) => character.charCodeAt(0)));
+    return Array.isArray(ids?.[0]) ? (ids as number[][]) : [ids as number[]];
   }
 
   /** The events of one answer as a stream has them; the last is the whole answer. */

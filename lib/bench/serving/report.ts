@@ -1,0 +1,45 @@
+import type { Distribution } from './metrics.js';
+import type { ServingReport } from './run.js';
+
+/** The result as lines for a terminal. */
+export function formatServing({ url, server, options, metrics, cores, firstError }: ServingReport): string[] {
+  const lines = [
+    `Server ${url}${server.modelPath === null ? '' : ` (${server.modelPath})`}`,
+    '',
+    row('Successful requests', String(metrics.completed)),
+    row('Failed requests', `${metrics.failed}${firstError === null ? '' : ` (first: ${firstError})`}`),
+    row('Request rate', options.requestRate === null ? 'all at once' : `${options.requestRate}/s`),
+    row('Max concurrency', options.maxConcurrency === null ? 'no limit' : String(options.maxConcurrency)),
+    row('Duration', `${metrics.durationSeconds.toFixed(2)} s`),
+    row('Input tokens', String(metrics.totalInputTokens)),
+    row('Generated tokens', String(metrics.totalOutputTokens)),
+    row('Request throughput', `${metrics.requestThroughput.toFixed(2)} requests/s`),
+    row('Input throughput', `${metrics.inputThroughput.toFixed(1)} tokens/s`),
+    row('Output throughput', `${metrics.outputThroughput.toFixed(1)} tokens/s`),
+    row('Concurrency', metrics.concurrency.toFixed(2)),
+  ];
+  if (cores !== null) {
+    const used = `server ${cores.server.toFixed(2)}, worker ${cores.worker.toFixed(2)}, this client ${cores.client.toFixed(2)}`;
+    lines.push(row('CPU cores in use', used));
+  }
+  return [
+    ...lines,
+    '',
+    `${''.padEnd(LABEL)}${['mean', 'median', 'p90', 'p95', 'p99'].map((name) => name.padStart(NUMBER)).join('')}`,
+    distributionRow('End-to-end latency (ms)', metrics.endToEndMs),
+    distributionRow('Time to first token (ms)', metrics.timeToFirstTokenMs),
+    distributionRow('Time per output token (ms)', metrics.timePerOutputTokenMs),
+    distributionRow('Inter-token latency (ms)', metrics.interTokenMs),
+  ];
+}
+
+const LABEL = 28;
+const NUMBER = 11;
+
+function row(label: string, value: string): string {
+  return `${label.padEnd(LABEL)}${value}`;
+}
+
+function distributionRow(label: string, { mean, median, p90, p95, p99 }: Distribution): string {
+  return `${label.padEnd(LABEL)}${[mean, median, p90, p95, p99].map((value) => value.toFixed(2).padStart(NUMBER)).join('')}`;
+}
