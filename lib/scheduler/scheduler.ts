@@ -6,8 +6,6 @@ import { chunkLength, mayStart, pageDemand, type StepLimits } from './policy.js'
 import { Sequence } from './sequence.js';
 
 export interface SchedulerOptions extends StepLimits {
-  /** Requests that may wait; null: no limit. */
-  maxQueuedRequests: number | null;
   disableRadixCache: boolean;
 }
 
@@ -56,19 +54,15 @@ export class Scheduler {
 
   /**
    * Queues a request.
-   * @throws DetinferError INVALID_REQUEST when it can never run, OVERLOADED when the queue is full; nothing is kept then.
+   * @throws DetinferError INVALID_REQUEST when it can never run; nothing is kept then.
    */
   add(request: WorkerRequest): void {
-    const { maxQueuedRequests } = this.options;
     const length = request.inputIds.length;
     if (this.live.has(request.id)) {
       throw new DetinferError('INVALID_REQUEST', `request id ${request.id} is in use; choose another`);
     }
     if (length === 0) throw new DetinferError('INVALID_REQUEST', 'the prompt is empty; send at least one token');
     if (length > this.lengthLimit) throw this.tooLong(length);
-    if (maxQueuedRequests !== null && this.waiting.length >= maxQueuedRequests) {
-      throw new DetinferError('OVERLOADED', `${this.waiting.length} requests are waiting already; retry later`);
-    }
     const sequence = new Sequence(request, this.arrivals++, this.lengthLimit);
     this.live.set(request.id, sequence);
     this.waiting.push(sequence);

@@ -47,7 +47,6 @@ async function start(args: ServerArgs): Promise<void> {
     chunkedPrefillSize: engine.info.chunkedPrefillSize,
     maxPrefillTokens: args.maxPrefillTokens,
     maxRunningRequests: engine.info.maxRunningRequests,
-    maxQueuedRequests: args.maxQueuedRequests,
     disableRadixCache: args.disableRadixCache,
   });
   const loop = new WorkerLoop(scheduler, args.decodeLogInterval, send, (error) => fail('fatal', error));

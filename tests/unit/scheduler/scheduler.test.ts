@@ -9,7 +9,6 @@ const OPTIONS: SchedulerOptions = {
   chunkedPrefillSize: 64,
   maxPrefillTokens: 128,
   maxRunningRequests: 64,
-  maxQueuedRequests: null,
   disableRadixCache: false,
 };
 
@@ -406,15 +405,6 @@ describe('refusals', () => {
     expect(refusal(scheduler, makeRequest('a', prompt(3)))).toMatchObject({ code: 'INVALID_REQUEST' });
     runToEnd(scheduler);
     scheduler.add(makeRequest('a', prompt(3)));
-    runToEnd(scheduler);
-  });
-
-  test('a full queue', () => {
-    const { scheduler } = setUp({ maxQueuedRequests: 2 });
-    for (const id of ['a', 'b']) scheduler.add(makeRequest(id, prompt(3)));
-    expect(refusal(scheduler, makeRequest('c', prompt(3)))).toMatchObject({ code: 'OVERLOADED' });
-    runToEnd(scheduler);
-    scheduler.add(makeRequest('c', prompt(3)));
     runToEnd(scheduler);
   });
 });

@@ -28,7 +28,6 @@ beforeEach(() => {
     chunkedPrefillSize: 64,
     maxPrefillTokens: 64,
     maxRunningRequests: 4,
-    maxQueuedRequests: null,
     disableRadixCache: false,
   });
   sent = [];
