@@ -8,8 +8,8 @@ export interface StepLimits {
 }
 
 /**
- * Number of tokens that a request computes in the next step; 0: it waits for a later one. Requests are asked in order of
- * arrival. A request with one token left, such as a decode, always gets it, so a long prompt delays decodes by no more
+ * Number of tokens that a request computes in the next step; 0: it waits for a later one. Requests are asked in order
+ * of arrival. A request with one token left, such as a decode, always gets it, so a long prompt delays decodes by no more
  * than one step's prefill; and prefill has a budget of its own, so decodes never keep a prompt from progressing.
  * @param pending tokens that are known, but not computed.
  * @param prefillTokens tokens that this step already gave to requests with more than one pending.

@@ -163,7 +163,10 @@ export class Scheduler {
     return batch;
   }
 
-  /** Gets pages for the next `length` tokens, from younger requests if need be. @returns false when it had to give up its own. */
+  /**
+   * Gets pages for the next `length` tokens, from younger requests if need be.
+   * @returns false when the request had to give up its own.
+   */
   private makeRoom(sequence: Sequence, length: number): boolean {
     while (!this.memory.reserve(sequence, length)) {
       const victim = this.running.pop()!;
@@ -176,7 +179,7 @@ export class Scheduler {
     return true;
   }
 
-  /** Starts waiting requests, as far as slots, pages and the budget of prefill tokens go, and adds them to the batch. */
+  /** Starts waiting requests, as far as slots, pages and the prefill budget go, and adds them to the batch. */
   private start(batch: Scheduled[], prefillTokens: number): void {
     const { maxRunningRequests } = this.options;
     const demand = (sequence: Sequence, held: number): number =>

@@ -87,7 +87,7 @@ export class Sequence {
     return this.tokens.length - this.computed;
   }
 
-  /** Number of leading tokens that may come from the prefix cache: not the last one, nor one whose row is to be scored. */
+  /** Number of leading tokens that may come from the prefix cache: no row that is still to be scored, nor the last. */
   get maxCachedTokens(): number {
     const last = this.tokens.length - 1;
     return this.nextScored < this.promptLength - 1 ? Math.min(last, this.nextScored) : last;

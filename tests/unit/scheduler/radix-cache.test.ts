@@ -155,7 +155,10 @@ class NaiveCache {
 
   match(tokens: number[]): number {
     let pages = 0;
-    while (this.entries.has(tokens.slice(0, (pages + 1) * PAGE_SIZE).join()) && (pages + 1) * PAGE_SIZE <= tokens.length) {
+    while (
+      this.entries.has(tokens.slice(0, (pages + 1) * PAGE_SIZE).join()) &&
+      (pages + 1) * PAGE_SIZE <= tokens.length
+    ) {
       pages++;
     }
     return pages;

@@ -51,7 +51,9 @@ function randomRequest(random: Random, id: string, bases: number[][]): WorkerReq
       seed: random.pick([42, -1, 0, 2 ** 40 + random.integer(0, 5), Number.MIN_SAFE_INTEGER, random.integer(0, 1e9)]),
     },
     stop: {
-      stopTokenIds: random.chance(0.4) ? [] : random.list(random.integer(1, 3), () => random.integer(0, VOCAB_SIZE - 1)),
+      stopTokenIds: random.chance(0.4)
+        ? []
+        : random.list(random.integer(1, 3), () => random.integer(0, VOCAB_SIZE - 1)),
       minNewTokens: random.chance(0.6) ? 0 : Math.min(maxNewTokens, random.integer(1, 12)),
       maxNewTokens,
     },

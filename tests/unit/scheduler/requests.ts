@@ -18,7 +18,11 @@ export const GREEDY: TokenSampling = {
 export function makeRequest(
   id: string,
   inputIds: number[],
-  given: { sampling?: Partial<TokenSampling>; stop?: Partial<StopConditions>; logprobs?: WorkerRequest['logprobs'] } = {},
+  given: {
+    sampling?: Partial<TokenSampling>;
+    stop?: Partial<StopConditions>;
+    logprobs?: WorkerRequest['logprobs'];
+  } = {},
 ): WorkerRequest {
   return {
     id,
@@ -43,8 +47,10 @@ export class Collected {
     };
     if (this.finish !== undefined) fail('an event after the last');
     if (event.prompt !== undefined && this.events > 0) fail('prompt is not in the first event');
-    if (event.prompt === undefined && this.events === 0 && event.finish?.type !== 'abort') fail('no prompt in the first event');
-    if (event.logprobs !== undefined && event.logprobs.length !== event.tokens.length) fail('logprobs and tokens differ');
+    if (event.prompt === undefined && this.events === 0 && event.finish?.type !== 'abort')
+      fail('no prompt in the first event');
+    if (event.logprobs !== undefined && event.logprobs.length !== event.tokens.length)
+      fail('logprobs and tokens differ');
     this.events++;
     this.prompt ??= event.prompt;
     this.tokens.push(...event.tokens);

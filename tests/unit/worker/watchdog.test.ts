@@ -9,7 +9,11 @@ beforeEach(() => {
   jest.useFakeTimers();
   asked = 0;
   silences = 0;
-  watchdog = new Watchdog(1000, () => asked++, () => silences++);
+  watchdog = new Watchdog(
+    1000,
+    () => asked++,
+    () => silences++,
+  );
 });
 
 afterEach(() => {

@@ -32,7 +32,12 @@ beforeEach(() => {
   });
   sent = [];
   errors = [];
-  loop = new WorkerLoop(scheduler, 5, (message) => sent.push(message), (error) => errors.push(error));
+  loop = new WorkerLoop(
+    scheduler,
+    5,
+    (message) => sent.push(message),
+    (error) => errors.push(error),
+  );
 });
 
 const events = (): RequestEvent[] => sent.flatMap((message) => (message.type === 'step' ? message.events : []));
@@ -44,7 +49,8 @@ async function until(condition: () => boolean): Promise<void> {
   }
 }
 
-const finished = (count: number) => (): boolean => events().filter(({ finish }) => finish !== undefined).length >= count;
+const finished = (count: number) => (): boolean =>
+  events().filter(({ finish }) => finish !== undefined).length >= count;
 
 describe('WorkerLoop', () => {
   test('runs requests to their end, one message per step, and then rests', async () => {
@@ -54,7 +60,8 @@ describe('WorkerLoop', () => {
     await until(finished(2));
     const collector = new Collector();
     collector.add(events());
-    for (const request of requests) expect(collector.get(request.id).tokens).toEqual(referenceAnswer(request, 200).tokens);
+    for (const request of requests)
+      expect(collector.get(request.id).tokens).toEqual(referenceAnswer(request, 200).tokens);
     expect(sent.filter(({ type }) => type === 'step')).toHaveLength(8);
     for (let i = 0; i < 10; i++) await nextTurn();
     expect(engine.forwards).toHaveLength(8);
@@ -73,7 +80,10 @@ describe('WorkerLoop', () => {
   });
 
   test('answers a refused request and goes on with the others', async () => {
-    loop.handle({ type: 'submit', requests: [makeRequest('long', new Array<number>(201).fill(1)), makeRequest('a', [1])] });
+    loop.handle({
+      type: 'submit',
+      requests: [makeRequest('long', new Array<number>(201).fill(1)), makeRequest('a', [1])],
+    });
     expect(events()).toEqual([
       {
         id: 'long',
