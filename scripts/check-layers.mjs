@@ -17,7 +17,7 @@ const LIB_LAYERS = {
   server: ['tokenizer', 'hub', 'worker', 'protocol'],
   client: ['protocol'],
   verify: ['client', 'protocol'],
-  bench: ['client', 'protocol'],
+  bench: ['client', 'engine', 'protocol'],
   cli: ['server', 'worker', 'verify', 'bench', 'client', 'tokenizer', 'hub', 'scheduler', 'engine', 'protocol'],
 };
 

@@ -56,7 +56,8 @@ export function addTargetOptions(command: Command): Command {
 export function exitWithTwoOnBadFlags(command: Command): Command {
   return command.configureOutput({ outputError: () => {} }).exitOverride((error) => {
     if (error.exitCode === 0) process.exit(0);
-    process.stderr.write(`${describeError(fromCommander(error))}\n`);
+    // A command that only has subcommands prints its help; that says it all.
+    if (error.code !== 'commander.help') process.stderr.write(`${describeError(fromCommander(error))}\n`);
     process.exit(COULD_NOT_RUN);
   });
 }
