@@ -1,10 +1,9 @@
-/** What a step may hold. All of them are at least 1, but for the -1 of chunkedPrefillSize. */
-export interface StepLimits {
+/** What the prefill of a step may hold, in tokens. At least 1, but for the -1. */
+export interface PrefillLimits {
   /** Prompt tokens of one request in a step; -1: a prompt is never cut. */
   chunkedPrefillSize: number;
   /** Prompt tokens of all requests in a step. An uncut prompt may exceed it when it is the only one of its step. */
   maxPrefillTokens: number;
-  maxRunningRequests: number;
 }
 
 /**
@@ -14,7 +13,7 @@ export interface StepLimits {
  * @param pending tokens that are known, but not computed.
  * @param prefillTokens tokens that this step already gave to requests with more than one pending.
  */
-export function chunkLength(pending: number, prefillTokens: number, limits: StepLimits): number {
+export function chunkLength(pending: number, prefillTokens: number, limits: PrefillLimits): number {
   if (pending === 1) return 1;
   const budget = Math.max(0, limits.maxPrefillTokens - prefillTokens);
   if (limits.chunkedPrefillSize > 0) return Math.min(pending, limits.chunkedPrefillSize, budget);
@@ -41,8 +40,7 @@ export function pageDemand(knownTokens: number, heldPages: number, pageSize: num
   return Math.ceil(knownTokens / pageSize) - heldPages + 1;
 }
 
-/** Whether a waiting request starts now. With nothing else running it always does: its size was checked on arrival. */
-export function mayStart(state: AdmissionState, limits: StepLimits): boolean {
-  if (state.running === 0) return true;
-  return state.running < limits.maxRunningRequests && state.reserved + state.demand <= state.available;
+/** Whether there are pages for a waiting request. With nothing else running there are: its size was checked on arrival. */
+export function mayStart({ running, available, reserved, demand }: AdmissionState): boolean {
+  return running === 0 || reserved + demand <= available;
 }

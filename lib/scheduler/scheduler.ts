@@ -2,10 +2,11 @@ import type { Engine } from '../engine/types.js';
 import { DetinferError, type ErrorCode } from '../protocol/errors.js';
 import type { FinishReason, RequestEvent, SchedulerStatus, WorkerRequest } from '../protocol/messages.js';
 import { KvMemory } from './kv-memory.js';
-import { chunkLength, mayStart, pageDemand, type StepLimits } from './policy.js';
+import { chunkLength, mayStart, pageDemand, type PrefillLimits } from './policy.js';
 import { Sequence } from './sequence.js';
 
-export interface SchedulerOptions extends StepLimits {
+export interface SchedulerOptions extends PrefillLimits {
+  maxRunningRequests: number;
   disableRadixCache: boolean;
 }
 
@@ -181,14 +182,14 @@ export class Scheduler {
 
   /** Starts waiting requests, as far as slots, pages and the prefill budget go, and adds them to the batch. */
   private start(batch: Scheduled[], prefillTokens: number): void {
-    const { maxRunningRequests } = this.options;
+    if (this.waiting.length === 0) return;
+    const runningBefore = this.running.length;
     const demand = (sequence: Sequence, held: number): number =>
       pageDemand(sequence.tokens.length, held, this.pageSize);
     let reserved = 0;
-    if (this.waiting.length > 0) for (const running of this.running) reserved += demand(running, running.pages.length);
-    const started: Sequence[] = [];
+    for (const running of this.running) reserved += demand(running, running.pages.length);
     for (const sequence of this.waiting) {
-      if (this.running.length >= maxRunningRequests) break;
+      if (this.running.length >= this.options.maxRunningRequests) break;
       if (isAwaitingDonor(sequence)) continue;
       const path = this.memory.match(sequence);
       sequence.donor = this.findDonor(sequence, path);
@@ -202,18 +203,17 @@ export class Scheduler {
       const pending = sequence.tokens.length - path.length * this.pageSize;
       const length = chunkLength(pending, prefillTokens, this.options);
       // Nobody overtakes a request for want of pages or budget.
-      if (length === 0 || !mayStart(state, this.options)) break;
+      if (length === 0 || !mayStart(state)) break;
       this.memory.adopt(sequence, path);
       if (!this.memory.reserve(sequence, length)) throw new Error(`no pages for request ${sequence.id}`);
       this.countHits(sequence);
       sequence.isRunning = true;
       insertByArrival(this.running, sequence);
-      started.push(sequence);
       reserved += demand(sequence, sequence.pages.length);
       if (pending > 1) prefillTokens += length;
       batch.push({ sequence, length });
     }
-    if (started.length === 0) return;
+    if (this.running.length === runningBefore) return;
     this.waiting = this.waiting.filter((sequence) => !sequence.isRunning);
     batch.sort((a, b) => a.sequence.arrival - b.sequence.arrival);
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { chunkLength, mayStart, pageDemand } from '../../../lib/scheduler/policy.js';
 
-const LIMITS = { chunkedPrefillSize: 100, maxPrefillTokens: 250, maxRunningRequests: 4 };
+const LIMITS = { chunkedPrefillSize: 100, maxPrefillTokens: 250 };
 
 describe('chunkLength', () => {
   test('cuts a prompt to the chunk size and to what is left of the budget', () => {
@@ -26,17 +26,12 @@ describe('chunkLength', () => {
 
 describe('mayStart', () => {
   test('wants the pages of the request beside what running ones will need', () => {
-    expect(mayStart({ running: 1, available: 10, reserved: 4, demand: 6 }, LIMITS)).toBe(true);
-    expect(mayStart({ running: 1, available: 10, reserved: 5, demand: 6 }, LIMITS)).toBe(false);
-  });
-
-  test('keeps to the number of running requests', () => {
-    expect(mayStart({ running: 3, available: 10, reserved: 0, demand: 1 }, LIMITS)).toBe(true);
-    expect(mayStart({ running: 4, available: 10, reserved: 0, demand: 1 }, LIMITS)).toBe(false);
+    expect(mayStart({ running: 1, available: 10, reserved: 4, demand: 6 })).toBe(true);
+    expect(mayStart({ running: 1, available: 10, reserved: 5, demand: 6 })).toBe(false);
   });
 
   test('lets a request start when nothing runs, even one that fills all pages', () => {
-    expect(mayStart({ running: 0, available: 10, reserved: 0, demand: 11 }, LIMITS)).toBe(true);
+    expect(mayStart({ running: 0, available: 10, reserved: 0, demand: 11 })).toBe(true);
   });
 });
 
