@@ -14,7 +14,7 @@ import { within } from './time.js';
 import { readGenerateRequest } from './validate.js';
 
 /** How long requests that run when the server is stopped may take to end by themselves. */
-const DRAIN_LIMIT_MS = 8000;
+const DRAIN_LIMIT_MS = 5000;
 /** How long clients may take to read the last bytes of their answers. */
 const CLOSE_LIMIT_MS = 1000;
 const WARM_UP_TOKENS = 8;

@@ -4,6 +4,7 @@ import { DetinferError, toErrorData } from '../../protocol/errors.js';
 import type { ServerContext } from '../context.js';
 import { errorBody } from '../errors.js';
 import { EventStream } from '../event-stream.js';
+import type { Frontend } from '../frontend.js';
 import type { Generation } from '../generation.js';
 import { readGenerateRequest } from '../validate.js';
 
@@ -16,11 +17,7 @@ export function generateRoutes(app: FastifyInstance, context: ServerContext): vo
     async handler(request: FastifyRequest, reply: FastifyReply) {
       const body = readGenerateRequest(request.body, frontend.limits);
       const generation = frontend.generate(body);
-      reply.raw.once('close', () => {
-        if (!reply.raw.writableFinished) {
-          frontend.abandon(generation, new DetinferError('INVALID_REQUEST', 'the client disconnected'));
-        }
-      });
+      abandonOnDisconnect(frontend, generation, reply);
       if (context.args.logRequests) logRequest(context, generation);
       if (!body.stream) {
         await generation.done;
@@ -30,6 +27,14 @@ export function generateRoutes(app: FastifyInstance, context: ServerContext): vo
       return stream(reply, generation);
     },
   });
+}
+
+function abandonOnDisconnect(frontend: Frontend, generation: Generation, { raw }: FastifyReply): void {
+  const abandon = (): void => {
+    if (!raw.writableFinished) frontend.abandon(generation, new DetinferError('INVALID_REQUEST', 'the client disconnected'));
+  };
+  if (raw.closed) abandon();
+  else raw.once('close', abandon);
 }
 
 /** Sends every update as a data event; an error is one, too. */

@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 
 import { afterEach, describe, expect, test } from '@jest/globals';
 
-import { TestServer } from './test-server.js';
+import { TestServer, until } from './test-server.js';
 
 let server: TestServer;
 afterEach(async () => server?.close());
@@ -264,12 +264,3 @@ describe('/flush_cache', () => {
     expect((await server.send('GET', `/flush_cache?timeout=${timeout}`)).status).toBe(400);
   });
 });
-
-/** Waits for something that takes a few turns of the event loop. */
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 500; ++i) {
-    if (condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  throw new Error('it did not happen');
-}

@@ -59,7 +59,6 @@ export interface Reply {
 
 /** A server on a real socket whose worker is a fake in this process. */
 export class TestServer {
-  readonly lines: string[] = [];
   private readonly agent = new Agent();
 
   private constructor(
@@ -67,6 +66,8 @@ export class TestServer {
     readonly frontend: Frontend,
     readonly worker: FakeWorker,
     readonly url: string,
+    /** What was logged. */
+    readonly lines: string[],
   ) {}
 
   static async start(
@@ -80,9 +81,7 @@ export class TestServer {
     const app = createApp({ args, frontend, version: '1.2.3', log: (level, message) => lines.push(`${level} ${message}`) });
     const url = await app.listen({ host: '127.0.0.1', port: 0 });
     if (!options.isLoading) frontend.attach(worker);
-    const server = new TestServer(app, frontend, worker, url);
-    Object.assign(server, { lines });
-    return server;
+    return new TestServer(app, frontend, worker, url, lines);
   }
 
   async send(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Reply> {
@@ -119,4 +118,13 @@ export class TestServer {
     this.app.server.closeAllConnections();
     await this.app.close();
   }
+}
+
+/** Waits for something that takes a few turns of the event loop. */
+export async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 1000; ++i) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error('it did not happen');
 }
