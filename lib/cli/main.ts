@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
+import { benchCommand } from './bench.js';
 import { describeError, fromCommander } from './errors.js';
 import { launchCommand } from './launch.js';
 import { PACKAGE_VERSION } from './package.js';
@@ -14,7 +15,10 @@ export function buildProgram(): Command {
     .exitOverride()
     // Errors are printed once, by `main`.
     .configureOutput({ outputError: () => {} });
-  return program.addCommand(launchCommand().copyInheritedSettings(program)).addCommand(testCommand());
+  return program
+    .addCommand(launchCommand().copyInheritedSettings(program))
+    .addCommand(testCommand())
+    .addCommand(benchCommand());
 }
 
 /**

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DetinferError } from '../protocol/errors.js';
-import type { Log } from '../server/worker-client.js';
+import type { Log } from '../server/context.js';
 import { PACKAGE_ROOT } from './package.js';
 
 const ADDON = join(PACKAGE_ROOT, 'build', 'Release', 'detinfer_cpu.node');

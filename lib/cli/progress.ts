@@ -1,5 +1,5 @@
 import { SingleBar, Presets } from 'cli-progress';
-import type { Log } from '../server/worker-client.js';
+import type { Log } from '../server/context.js';
 import { formatBytes } from './format.js';
 
 /** Shows how far the weights are: a bar on a terminal, a line per quarter elsewhere. */
