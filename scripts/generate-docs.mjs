@@ -25,7 +25,7 @@ async function sections() {
       ['flag', 'why'],
       [...REFUSALS].map(([name, reason]) => [flagCell(name, null), reason]),
     ),
-    'other commands': commands.map(commandSection).join('\n\n'),
+    'other commands': commands.map((command) => commandSection(command)).join('\n\n'),
   };
 }
 
