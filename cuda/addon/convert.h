@@ -1,0 +1,50 @@
+// Between JavaScript values and the engine's types. Typed arrays are read in place: what is made from them is valid as
+// long as the JavaScript object lives.
+#pragma once
+
+#include <napi.h>
+
+#include <vector>
+
+#include "core/config_map.h"
+#include "core/error.h"
+#include "engine/safetensors.h"
+#include "engine/slice.h"
+
+namespace detinfer {
+
+/// A nested object as a flat map with dotted keys; null is left out.
+ConfigMap to_config(const Napi::Object& object);
+
+/// {files: string[], tensors: {name, file, dtype, shape, begin, end}[]}
+std::vector<std::string> to_files(const Napi::Object& weights);
+std::vector<SafetensorsEntry> to_entries(const Napi::Object& weights);
+
+/// NativeSlice[] of lib/engine/native.ts.
+std::vector<ForwardSlice> to_slices(const Napi::Array& slices);
+
+/// NativeResult[] of lib/engine/native.ts.
+Napi::Array to_results(Napi::Env env, const std::vector<ForwardSlice>& slices, const std::vector<SliceResult>& results);
+
+/// Runs body(); an Error leaves as a JavaScript error with the code as its `code`.
+template <class Body>
+auto guarded(Napi::Env env, const Body& body) -> decltype(body()) {
+  const auto raise = [env](const char* code, const char* message) {
+    Napi::Error error = Napi::Error::New(env, message);
+    error.Set("code", Napi::String::New(env, code));
+    return error;
+  };
+  try {
+    return body();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const Error& error) {
+    throw raise(error_name(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    throw raise(error_name(ErrorCode::kOutOfMemory), "out of memory");
+  } catch (const std::exception& error) {
+    throw raise(error_name(ErrorCode::kEngineFailed), error.what());
+  }
+}
+
+}  // namespace detinfer

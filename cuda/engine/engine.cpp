@@ -1,0 +1,173 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "engine/loader.h"
+#include "kernels/cpu_ops.h"
+
+namespace detinfer {
+namespace {
+
+/// Logits of so many bytes are made and evaluated at a time, so that a long prompt's never lie in memory at once.
+constexpr int64_t kLogitsBytes = 32 << 20;
+
+template <class T>
+const T* upload(Ops& ops, DeviceArray<T>& array, const std::vector<T>& values) {
+  T* const data = array.reserve(ops, values.size());
+  ops.upload(data, values.data(), values.size() * sizeof(T));
+  return data;
+}
+
+}  // namespace
+
+Engine::Engine(const ConfigMap& config, std::unique_ptr<WeightSource> weights, int threads)
+    : pool_(threads), ops_(make_cpu_ops(pool_)), model_(make_model(config)), weights_(std::move(weights)) {
+  model_->collect(parameters_);
+  check_parameters(parameters_, *weights_);
+}
+
+void Engine::load(const std::function<void(int64_t, int64_t)>& progress) {
+  load_parameters(parameters_, *weights_, pool_, *ops_, progress);
+  weights_.reset();
+}
+
+void Engine::allocate_cache(int page_size, int64_t pages, int context_length) {
+  if (page_size < 16 || page_size % 16 != 0) {
+    throw Error(ErrorCode::kInvalidRequest, "the page size must be a multiple of 16");
+  }
+  if (pages < 1) throw Error(ErrorCode::kInvalidRequest, "the KV cache needs at least one page");
+  if (context_length < 1 || context_length > model_->max_positions()) {
+    throw Error(ErrorCode::kInvalidRequest, "the context length must be from 1 to the model's " +
+                                                std::to_string(model_->max_positions()));
+  }
+  context_length_ = context_length;
+  KvLayout layout = model_->kv_layout();
+  layout.page_size = page_size;
+  cache_ = KvCache(*ops_, layout, model_->layers(), pages);
+
+  const std::vector<double> frequencies = rope_frequencies(model_->rope(), layout.head_dim);
+  std::vector<float> cos(context_length * frequencies.size()), sin(cos.size());
+  fill_rope_tables(pool_, frequencies, context_length, cos.data(), sin.data());
+  upload(*ops_, rope_.cos, cos);
+  upload(*ops_, rope_.sin, sin);
+}
+
+const std::vector<SliceResult>& Engine::forward(const std::vector<ForwardSlice>& slices) {
+  check_slices(slices, {model_->vocab_size(), context_length_, cache_.layout().page_size, cache_.pages()});
+  results_.assign(slices.size(), SliceResult());
+  if (slices.empty()) return results_;
+  upload_batch(slices);
+  collect_wanted(slices);
+  Step step{*ops_, work_, cache_, rope_, batch_};
+  model_->forward(step);
+  evaluate_wanted(step);
+  return results_;
+}
+
+void Engine::upload_batch(const std::vector<ForwardSlice>& slices) {
+  const int page_size = cache_.layout().page_size;
+  host_tokens_.clear();
+  host_positions_.clear();
+  host_slots_.clear();
+  attention_slices_.clear();
+  for (const ForwardSlice& slice : slices) {
+    attention_slices_.push_back({int(host_tokens_.size()), slice.token_count, slice.start, slice.pages});
+    for (int i = 0; i < slice.token_count; ++i) {
+      const int position = slice.start + i;
+      host_tokens_.push_back(slice.tokens[i]);
+      host_positions_.push_back(position);
+      host_slots_.push_back(int64_t(slice.pages[position / page_size]) * page_size + position % page_size);
+    }
+  }
+  batch_.rows = int(host_tokens_.size());
+  batch_.tokens = upload(*ops_, tokens_, host_tokens_);
+  batch_.positions = upload(*ops_, positions_, host_positions_);
+  batch_.slots = upload(*ops_, slots_, host_slots_);
+  batch_.slices = attention_slices_.data();
+  batch_.slice_count = int(attention_slices_.size());
+}
+
+void Engine::collect_wanted(const std::vector<ForwardSlice>& slices) {
+  const auto resize = [](Report& report, const ReportSpec& spec, int rows) {
+    report.logprobs.assign(rows, NAN);
+    report.top_logprobs.resize(size_t(rows) * spec.top);
+    report.top_ids.resize(size_t(rows) * spec.top);
+    report.token_id_logprobs.resize(size_t(rows) * spec.token_id_count);
+  };
+  wanted_.clear();
+  for (size_t i = 0; i < slices.size(); ++i) {
+    const ForwardSlice& slice = slices[i];
+    const int first = attention_slices_[i].first_row;
+    if (slice.score) {
+      const ScoreSpec& score = *slice.score;
+      resize(results_[i].scored, score.report, score.target_count);
+      for (int t = 0; t < score.target_count; ++t) {
+        WantedRow wanted;
+        wanted.request.target = score.targets[t];
+        want(first + score.first_row + t, slice, score.report, t, results_[i].scored, wanted);
+      }
+    }
+    if (slice.sample) {
+      resize(results_[i].sampled, slice.sample->report, 1);
+      WantedRow wanted;
+      wanted.request.sample = &slice.sample->args;
+      wanted.request.sampled_logprob = slice.sample->logprob;
+      wanted.token = &results_[i].token;
+      want(first + slice.token_count - 1, slice, slice.sample->report, 0, results_[i].sampled, wanted);
+    }
+  }
+}
+
+void Engine::want(int row, const ForwardSlice& slice, const ReportSpec& spec, int index, Report& report,
+                  WantedRow wanted) {
+  wanted.row = row;
+  wanted.logprob = report.logprobs.data() + index;
+  RowRequest& request = wanted.request;
+  request.logprob_temperature = slice.logprob_temperature;
+  request.top = spec.top;
+  request.token_ids = spec.token_ids;
+  request.token_id_count = spec.token_id_count;
+  request.top_logprobs = report.top_logprobs.data() + int64_t(index) * spec.top;
+  request.top_ids = report.top_ids.data() + int64_t(index) * spec.top;
+  request.token_id_logprobs = report.token_id_logprobs.data() + int64_t(index) * spec.token_id_count;
+  wanted_.push_back(wanted);
+}
+
+void Engine::evaluate_wanted(Step& step) {
+  const int vocab = model_->vocab_size();
+  const size_t limit = size_t(std::max<int64_t>(1, kLogitsBytes / (int64_t(vocab) * int64_t(sizeof(float)))));
+  for (size_t begin = 0; begin < wanted_.size(); begin += limit) {
+    const size_t end = std::min(wanted_.size(), begin + limit);
+    host_rows_.clear();
+    requests_.clear();
+    for (size_t i = begin; i < end; ++i) {
+      host_rows_.push_back(wanted_[i].row);
+      requests_.push_back(wanted_[i].request);
+    }
+    const int count = int(end - begin);
+    float* const logits = logits_.reserve(*ops_, size_t(count) * vocab);
+    model_->logits(step, upload(*ops_, rows_, host_rows_), count, logits);
+    ops_->evaluate_rows(logits, count, vocab, requests_.data());
+    for (size_t i = begin; i < end; ++i) {
+      *wanted_[i].logprob = requests_[i - begin].logprob;
+      if (wanted_[i].token) *wanted_[i].token = requests_[i - begin].token;
+    }
+  }
+}
+
+int64_t Engine::weight_bytes() const { return detinfer::weight_bytes(parameters_); }
+
+int64_t Engine::weight_bytes_per_token() const {
+  int64_t bytes = 0;
+  for (const MatrixParameter* matrix : parameters_.matrices) bytes += matrix->value->bytes();
+  for (const VectorParameter* vector : parameters_.vectors) bytes += vector->spec.elements() * int64_t(sizeof(bf16));
+  return bytes - model_->unread_bytes();
+}
+
+int64_t Engine::kv_bytes_per_token() const {
+  const KvLayout layout = model_->kv_layout();
+  return int64_t(2) * model_->layers() * layout.kv_heads * layout.head_dim * int64_t(sizeof(bf16));
+}
+
+}  // namespace detinfer
