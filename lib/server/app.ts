@@ -40,7 +40,10 @@ function parseJsonBodies(app: FastifyInstance): void {
     const type = request.headers['content-type'] ?? 'application/json';
     if (body.length === 0) return undefined;
     if (JSON_TYPE.test(type)) return parseJson(body);
-    throw new SchemaError(null, `The body is ${type.slice(0, 100)}; it must be JSON, with Content-Type: application/json.`);
+    throw new SchemaError(
+      null,
+      `The body is ${type.slice(0, 100)}; it must be JSON, with Content-Type: application/json.`,
+    );
   });
 }
 

@@ -185,7 +185,8 @@ export class Frontend {
 
   private claimRids(sequences: Sequence[]): void {
     const used = sequences.find(({ rid }) => this.rids.has(rid));
-    if (used) throw badValue(`rid ${JSON.stringify(used.rid)} is in use by a request that is still running; choose another.`);
+    if (used)
+      throw badValue(`rid ${JSON.stringify(used.rid)} is in use by a request that is still running; choose another.`);
     for (const { rid } of sequences) this.rids.add(rid);
   }
 

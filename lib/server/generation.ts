@@ -2,8 +2,8 @@ import type { DetinferError } from '../protocol/errors.js';
 import type { Sequence } from './sequence.js';
 
 /**
- * All sequences of one request on their way through the worker. `done` resolves when every one has finished, and rejects
- * when the request as a whole failed.
+ * All sequences of one request on their way through the worker. `done` resolves when every one has finished, and
+ * rejects when the request as a whole failed.
  */
 export class Generation {
   readonly done: Promise<void>;

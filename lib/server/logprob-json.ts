@@ -6,8 +6,8 @@ import type { LogprobOptions } from './validate.js';
 export type TokenText = (id: number) => string;
 
 /**
- * The logprobs of one sequence as fields of meta_info, written as they come. A logprob is an f32 widened to a double, and
- * JSON.stringify writes the shortest text that reads back as the same double: no bit is lost.
+ * The logprobs of one sequence as fields of meta_info, written as they come. A logprob is an f32 widened to a double,
+ * and JSON.stringify writes the shortest text that reads back as the same double: no bit is lost.
  */
 export class LogprobJson {
   private readonly input = new Columns();

@@ -1,5 +1,5 @@
 import type { DetinferError } from '../protocol/errors.js';
-import type { EngineInfo, LogprobRequest } from '../protocol/messages.js';
+import type { EngineInfo, LogprobRequest, WorkerRequest } from '../protocol/messages.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { badValue } from './errors.js';
 import type { SeedSource } from './seeds.js';
@@ -19,13 +19,13 @@ export interface PrepareContext {
 }
 
 /**
- * Splits a checked request into single sequences of ids: prompts are tokenized and measured, n copies get seeds of their
- * own. In the order of the answer: all copies of the first prompt, then those of the second, …
+ * Splits a checked request into single sequences of ids: prompts are tokenized and measured, n copies get seeds of
+ * their own. In the order of the answer: all copies of the first prompt, then those of the second, …
  * @throws DetinferError INVALID_REQUEST
  */
 export function prepare(request: GenerateRequest, context: PrepareContext): SequenceSpec[] {
   const specs = request.prompts.flatMap((prompt) => prepareCopies(prompt, context));
-  const logprobs = specs.reduce((sum, { worker, request }) => sum + countLogprobs(worker.logprobs, request, worker.inputIds.length, context), 0);
+  const logprobs = specs.reduce((sum, { worker }) => sum + countLogprobs(worker, context.info), 0);
   if (logprobs > MAX_LOGPROBS) {
     throw badValue(`The request asks for up to ${logprobs} logprobs; at most ${MAX_LOGPROBS} fit into one answer.`);
   }
@@ -99,15 +99,10 @@ function logprobRequest(options: LogprobOptions, promptLength: number): LogprobR
   return { promptStart, top: options.top, tokenIds: options.tokenIds };
 }
 
-function countLogprobs(
-  logprobs: LogprobRequest | null,
-  { sampling }: PromptRequest,
-  promptLength: number,
-  { info }: PrepareContext,
-): number {
+function countLogprobs({ inputIds, logprobs, stop }: WorkerRequest, { contextLength }: EngineInfo): number {
   if (logprobs === null) return 0;
-  const outputs = Math.min(sampling.maxNewTokens, info.contextLength - promptLength);
-  return (promptLength - logprobs.promptStart + outputs) * (1 + logprobs.top + logprobs.tokenIds.length);
+  const outputs = Math.min(stop.maxNewTokens, contextLength - inputIds.length);
+  return (inputIds.length - logprobs.promptStart + outputs) * (1 + logprobs.top + logprobs.tokenIds.length);
 }
 
 function eosTokenIds({ info, tokenizer }: PrepareContext): number[] {

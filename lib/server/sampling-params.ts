@@ -1,7 +1,19 @@
 import { DetinferError } from '../protocol/errors.js';
 import { GREEDY_TEMPERATURE, type TokenSampling } from '../protocol/sampling.js';
 import { badValue, SchemaError } from './errors.js';
-import { boolean, Fields, integer, isObject, number, oneOrList, type Read, show, string, tokenId, tokenIds } from './fields.js';
+import {
+  boolean,
+  Fields,
+  integer,
+  isObject,
+  number,
+  oneOrList,
+  type Read,
+  show,
+  string,
+  tokenId,
+  tokenIds,
+} from './fields.js';
 import { compileStopRegex, type StopRegex } from './stop-regex.js';
 
 /** sampling_params with every default filled in. */
@@ -36,7 +48,17 @@ const MAX_MAGNITUDE = 1e30;
 const CONSTRAINTS = ['json_schema', 'regex', 'ebnf', 'structural_tag'];
 
 const KNOWN = new Set([
-  ...['max_new_tokens', 'min_new_tokens', 'stop', 'stop_token_ids', 'stop_regex', 'temperature', 'top_p', 'top_k', 'min_p'],
+  ...[
+    'max_new_tokens',
+    'min_new_tokens',
+    'stop',
+    'stop_token_ids',
+    'stop_regex',
+    'temperature',
+    'top_p',
+    'top_k',
+    'min_p',
+  ],
   ...['frequency_penalty', 'presence_penalty', 'repetition_penalty', 'n', 'ignore_eos', 'skip_special_tokens'],
   ...['spaces_between_special_tokens', 'no_stop_trim', 'logit_bias', 'sampling_seed', 'custom_params', ...CONSTRAINTS],
 ]);
@@ -86,7 +108,10 @@ export function readSamplingParams(value: unknown, path: string, limits: ModelLi
     throw badValue(`${path}.sampling_seed + n - 1 must not exceed 2^53 - 1, for copy i uses sampling_seed + i.`);
   }
   if (!limits.hasTokenizer && (params.stopStrings.length > 0 || params.stopRegexes.length > 0)) {
-    throw badValue(`${path}.stop and stop_regex need a tokenizer, but this server runs without one (--skip-tokenizer-init); use stop_token_ids.`);
+    throw badValue(
+      `${path}.stop and stop_regex need a tokenizer, but this server runs without one (--skip-tokenizer-init); ` +
+        'use stop_token_ids.',
+    );
   }
   return params;
 }
@@ -102,7 +127,9 @@ function refuseUnknown(fields: Fields): void {
 function refuseUnsupported(fields: Fields): void {
   const constraints = CONSTRAINTS.filter((name) => fields.has(name));
   if (constraints.length > 1) {
-    throw badValue(`Only one of json_schema, regex, ebnf and structural_tag can be set; these are: ${constraints.join(', ')}.`);
+    throw badValue(
+      `Only one of json_schema, regex, ebnf and structural_tag can be set; these are: ${constraints.join(', ')}.`,
+    );
   }
   const name = constraints[0] ?? (fields.has('custom_params') ? 'custom_params' : undefined);
   if (name === undefined) return;
@@ -118,7 +145,8 @@ const stopStrings: Read<string[]> = (value, path) => {
 
 const stopRegexes: Read<StopRegex[]> = (value, path) => {
   const patterns = oneOrList(string)(value, path);
-  if (patterns.length > MAX_STOP_REGEXES) throw badValue(`${path} must not hold more than ${MAX_STOP_REGEXES} patterns.`);
+  if (patterns.length > MAX_STOP_REGEXES)
+    throw badValue(`${path} must not hold more than ${MAX_STOP_REGEXES} patterns.`);
   return patterns.map(compileStopRegex);
 };
 
@@ -126,7 +154,8 @@ const stopRegexes: Read<StopRegex[]> = (value, path) => {
 function logitBias(vocabSize: number): Read<[tokenId: number, bias: number][]> {
   const bias = number({ min: -MAX_MAGNITUDE, max: MAX_MAGNITUDE });
   return (value, path) => {
-    if (!isObject(value)) throw new SchemaError(path, `${path} must be an object from token ids to numbers, not ${show(value)}.`);
+    if (!isObject(value))
+      throw new SchemaError(path, `${path} must be an object from token ids to numbers, not ${show(value)}.`);
     return Object.entries(value).map(([key, entry]) => {
       const keyPath = `${path}.${show(key).slice(1, -1)}`;
       const id = tokenId(vocabSize)(/^\d{1,15}$/.test(key) ? Number(key) : key, keyPath);

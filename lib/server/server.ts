@@ -43,8 +43,8 @@ export interface RunningServer {
 }
 
 /**
- * Starts the HTTP server and its worker, and resolves when requests can be answered. It listens from the beginning, with
- * /health at 503 while the model loads.
+ * Starts the HTTP server and its worker, and resolves when requests can be answered. It listens from the beginning,
+ * with /health at 503 while the model loads.
  * @throws DetinferError; nothing is left running then.
  */
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {

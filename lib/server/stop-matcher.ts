@@ -59,8 +59,8 @@ export interface Released {
 }
 
 /**
- * Ends a growing text at the first of some stop strings and regular expressions. What may turn out to be part of a match
- * is held back until that is decided, so what was released is never taken back. The result depends on the text
+ * Ends a growing text at the first of some stop strings and regular expressions. What may turn out to be part of a
+ * match is held back until that is decided, so what was released is never taken back. The result depends on the text
  * alone, not on how it was cut into pieces: the match that ends first counts, and of several the one that begins first.
  */
 export class StopMatcher {

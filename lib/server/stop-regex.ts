@@ -83,9 +83,9 @@ class Threads {
 }
 
 /**
- * Finds the end of the first match in text that arrives character by character, and knows at any time where the earliest
- * match that is still possible would begin. Runs RE2's program as a Thompson automaton: re2js itself searches whole
- * strings only. Of the matches that end first it takes the one that begins first; empty matches do not count.
+ * Finds the end of the first match in text that arrives character by character, and knows at any time where the
+ * earliest match that is still possible would begin. Runs RE2's program as a Thompson automaton: re2js itself searches
+ * whole strings only. Of the matches that end first it takes the one that begins first; empty matches do not count.
  */
 export class RegexScanner implements StopScanner {
   readonly pattern: string;

@@ -14,7 +14,7 @@ export interface GenerateRequest {
 }
 
 export interface PromptRequest {
-  /** The name of this prompt's answer, after the shorter names of the groups that it belongs to; any of them aborts it. */
+  /** The name of this prompt's answer, after the names of the groups that it belongs to; any of them aborts it. */
   rids: string[];
   prompt: string | number[];
   sampling: SamplingParams;

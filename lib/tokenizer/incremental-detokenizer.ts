@@ -22,7 +22,8 @@ export function incompleteTail(bytes: Uint8Array): number {
   for (let back = 1; back <= 3 && back <= end; ++back) {
     const byte = bytes[end - back]!;
     if (byte >= 0x80 && byte < 0xc0) continue;
-    const length = byte >= 0xf0 && byte < 0xf5 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1;
+    const length =
+      byte >= 0xf0 && byte < 0xf5 ? 4 : byte >= 0xe0 && byte < 0xf0 ? 3 : byte >= 0xc2 && byte < 0xe0 ? 2 : 1;
     return length > back && secondByteFits(byte, back > 1 ? bytes[end - back + 1]! : null) ? back : 0;
   }
   return 0;

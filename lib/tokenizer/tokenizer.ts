@@ -36,7 +36,7 @@ function tokenContent(value: unknown): string | null {
   return typeof content === 'string' ? content : null;
 }
 
-/** tokenizer.json's added tokens with those of tokenizer_config.json laid over them, as transformers does on loading. */
+/** tokenizer.json's added tokens with those of tokenizer_config.json laid over them, as transformers does. */
 function mergeAddedTokens(json: TokenizerJson, config: TokenizerConfig): AddedToken[] {
   const tokens = new Map((json.added_tokens ?? []).map((token) => [token.content, { ...token }]));
   for (const [id, token] of Object.entries(config['added_tokens_decoder'] ?? {})) {
@@ -51,9 +51,9 @@ function mergeAddedTokens(json: TokenizerJson, config: TokenizerConfig): AddedTo
 }
 
 /**
- * Text to token ids and back, as Hugging Face's fast tokenizers do it. Encoding is the library's; decoding is done here,
- * on bytes, so that it can be streamed. Spaces are never "cleaned up": transformers dropped that for BPE models because
- * it corrupts text.
+ * Text to token ids and back, as Hugging Face's fast tokenizers do it. Encoding is the library's; decoding is done
+ * here, on bytes, so that it can be streamed. Spaces are never "cleaned up": transformers dropped that for BPE models
+ * because it corrupts text.
  */
 export class Tokenizer implements TokenPieces {
   /** tokenizer_config.json's eos_token. */

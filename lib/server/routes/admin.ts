@@ -18,7 +18,10 @@ export function adminRoutes(app: FastifyInstance, { frontend, log }: ServerConte
     async handler(request: FastifyRequest, reply: FastifyReply) {
       const { success, message } = await flush(frontend, timeoutOf(request));
       log('info', `flush_cache: ${message}`);
-      return reply.code(success ? 200 : 400).type('text/plain; charset=utf-8').send(`${message}\n`);
+      return reply
+        .code(success ? 200 : 400)
+        .type('text/plain; charset=utf-8')
+        .send(`${message}\n`);
     },
   });
 

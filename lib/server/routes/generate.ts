@@ -31,7 +31,8 @@ export function generateRoutes(app: FastifyInstance, context: ServerContext): vo
 
 function abandonOnDisconnect(frontend: Frontend, generation: Generation, { raw }: FastifyReply): void {
   const abandon = (): void => {
-    if (!raw.writableFinished) frontend.abandon(generation, new DetinferError('INVALID_REQUEST', 'the client disconnected'));
+    if (!raw.writableFinished)
+      frontend.abandon(generation, new DetinferError('INVALID_REQUEST', 'the client disconnected'));
   };
   if (raw.closed) abandon();
   else raw.once('close', abandon);

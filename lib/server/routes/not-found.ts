@@ -16,7 +16,9 @@ export function notFoundRoute(app: FastifyInstance): void {
     const path = request.url.split('?', 1)[0]!.slice(0, 100);
     const message = routes.has(path)
       ? `${request.method} is not possible here; use ${written(path)}.`
-      : `There is no ${request.method} ${path}. The closest are: ${closest(path, [...routes.keys()]).map(written).join(', ')}.`;
+      : `There is no ${request.method} ${path}. The closest are: ${closest(path, [...routes.keys()])
+          .map(written)
+          .join(', ')}.`;
     return reply.code(404).send({ object: 'error', message, type: 'NotFound', param: null, code: 404 });
   });
 }

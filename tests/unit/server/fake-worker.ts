@@ -1,4 +1,11 @@
-import type { EngineInfo, FinishReason, LogprobRequest, RequestEvent, TokenLogprob, WorkerRequest } from '../../../lib/protocol/messages.js';
+import type {
+  EngineInfo,
+  FinishReason,
+  LogprobRequest,
+  RequestEvent,
+  TokenLogprob,
+  WorkerRequest,
+} from '../../../lib/protocol/messages.js';
 import type { WorkerHandle } from '../../../lib/worker/supervisor.js';
 
 export const FAKE_INFO: EngineInfo = {

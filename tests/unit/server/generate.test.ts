@@ -2,24 +2,19 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 
 import type { WorkerRequest } from '../../../lib/protocol/messages.js';
 import { fakeLogprob } from './fake-worker.js';
-import { demoTokenizer, TestServer } from './test-server.js';
-
-const GREEDY = { temperature: 0, max_new_tokens: 4 };
+import { demoTokenizer, GREEDY, TestServer } from './test-server.js';
 
 let server: TestServer;
 afterEach(async () => server?.close());
 
-/** Makes every request answer with the tokens of a text, then with end-of-sequence. */
-function answerWith(text: string): number[] {
-  const ids = demoTokenizer.encode(text, false);
-  server.worker.script = () => [...ids, 4095];
-  return ids;
-}
-
 describe('one prompt', () => {
   test('as ids: text, ids and meta_info', async () => {
     server = await TestServer.start();
-    const { status, headers, json } = await server.generate({ input_ids: [10, 20], rid: 'me', sampling_params: GREEDY });
+    const { status, headers, json } = await server.generate({
+      input_ids: [10, 20],
+      rid: 'me',
+      sampling_params: GREEDY,
+    });
     expect(status).toBe(200);
     expect(headers['content-type']).toBe('application/json; charset=utf-8');
     expect(json).toEqual({
@@ -57,12 +52,19 @@ describe('one prompt', () => {
   test('max_new_tokens 0 only reads the prompt', async () => {
     server = await TestServer.start();
     const { json } = await server.generate({ input_ids: [1, 2], sampling_params: { max_new_tokens: 0 } });
-    expect(json).toMatchObject({ text: '', output_ids: [], meta_info: { finish_reason: { type: 'length', length: 0 } } });
+    expect(json).toMatchObject({
+      text: '',
+      output_ids: [],
+      meta_info: { finish_reason: { type: 'length', length: 0 } },
+    });
   });
 
   test('output ends with the context', async () => {
     server = await TestServer.start({ info: { contextLength: 16 } });
-    const { json } = await server.generate({ input_ids: new Array(14).fill(1), sampling_params: { max_new_tokens: 100 } });
+    const { json } = await server.generate({
+      input_ids: new Array(14).fill(1),
+      sampling_params: { max_new_tokens: 100 },
+    });
     expect(json.output_ids).toHaveLength(2);
     expect(json.meta_info.finish_reason).toEqual({ type: 'length', length: 2 });
   });
@@ -127,7 +129,10 @@ describe('batches', () => {
       sampling_params: [{ ...GREEDY, max_new_tokens: 1 }, GREEDY],
       return_logprob: [false, true],
     });
-    expect(json.map((item: any) => [item.meta_info.id, item.output_ids.length])).toEqual([['a', 1], ['b', 4]]);
+    expect(json.map((item: any) => [item.meta_info.id, item.output_ids.length])).toEqual([
+      ['a', 1],
+      ['b', 4],
+    ]);
     expect(json.map((item: any) => 'output_token_logprobs' in item.meta_info)).toEqual([false, true]);
   });
 
@@ -144,14 +149,21 @@ describe('batches', () => {
 describe('seeds of requests that bring none', () => {
   const seedsOf = async (args: object, count = 3) => {
     server = await TestServer.start({ args });
-    const bodies = Array.from({ length: count }, () => ({ input_ids: [1], sampling_params: { max_new_tokens: 1, n: 2 } }));
+    const bodies = Array.from({ length: count }, () => ({
+      input_ids: [1],
+      sampling_params: { max_new_tokens: 1, n: 2 },
+    }));
     const answers = [];
     for (const body of bodies) answers.push(await server.generate(body));
     return answers.map(({ json }) => json.map((item: any) => item.meta_info.sampling_seed));
   };
 
   test('42 under --enable-deterministic-inference', async () => {
-    expect(await seedsOf({ enableDeterministicInference: true })).toEqual([[42, 43], [42, 43], [42, 43]]);
+    expect(await seedsOf({ enableDeterministicInference: true })).toEqual([
+      [42, 43],
+      [42, 43],
+      [42, 43],
+    ]);
   });
 
   test('fresh ones otherwise', async () => {
@@ -161,7 +173,11 @@ describe('seeds of requests that bring none', () => {
   });
 
   test('a known sequence with --random-seed', async () => {
-    expect(await seedsOf({ enableDeterministicInference: false, randomSeed: 7 })).toEqual([[7, 8], [9, 10], [11, 12]]);
+    expect(await seedsOf({ enableDeterministicInference: false, randomSeed: 7 })).toEqual([
+      [7, 8],
+      [9, 10],
+      [11, 12],
+    ]);
   });
 
   test('greedy answers report none', async () => {
@@ -171,225 +187,41 @@ describe('seeds of requests that bring none', () => {
   });
 });
 
-describe('logprobs', () => {
-  test('of the output', async () => {
-    server = await TestServer.start();
-    const { text, json } = await server.generate({ input_ids: [10, 20], return_logprob: true, sampling_params: GREEDY });
-    expect(json.meta_info.input_token_logprobs).toEqual([]);
-    expect(json.meta_info.output_token_logprobs).toEqual([30, 31, 32, 33].map((id) => [fakeLogprob(id), id, null]));
-    expect(json.meta_info).not.toHaveProperty('output_top_logprobs');
-    expect(text).toContain(String(fakeLogprob(30)));
-  });
-
-  test('of the prompt too, with top and chosen ids and texts', async () => {
-    server = await TestServer.start();
-    const { json } = await server.generate({
-      input_ids: [10, 20, 4095],
-      return_logprob: true,
-      logprob_start_len: 1,
-      top_logprobs_num: 2,
-      token_ids_logprob: [7, 5],
-      return_text_in_logprobs: true,
-      sampling_params: { ...GREEDY, max_new_tokens: 1 },
-    });
-    const entry = (id: number) => [fakeLogprob(id), id, demoTokenizer.decode([id])];
-    const last = 10 + 20 + 4095 - 4000;
-    expect(json.meta_info).toMatchObject({
-      input_token_logprobs: [[null, 20, '5'], [fakeLogprob(4095), 4095, '<|im_end|>']],
-      input_top_logprobs: [null, [entry(0), entry(1)]],
-      input_token_ids_logprobs: [null, [entry(7), entry(5)]],
-      output_token_logprobs: [entry(last)],
-      output_top_logprobs: [[entry(0), entry(1)]],
-      output_token_ids_logprobs: [[entry(7), entry(5)]],
-    });
-  });
-
-  test('what the worker is asked for', async () => {
-    server = await TestServer.start();
-    const ask = async (fields: object) => {
-      await server.generate({ input_ids: [1, 2, 3], sampling_params: GREEDY, ...fields });
-      return server.worker.submitted.at(-1)!.logprobs;
-    };
-    expect(await ask({})).toBeNull();
-    expect(await ask({ logprob_start_len: 0 })).toBeNull();
-    expect(await ask({ return_logprob: true })).toEqual({ promptStart: 3, top: 0, tokenIds: [] });
-    expect(await ask({ return_logprob: true, logprob_start_len: 0 })).toMatchObject({ promptStart: 0 });
-    expect(await ask({ return_logprob: true, logprob_start_len: 3 })).toMatchObject({ promptStart: 3 });
-    expect((await server.generate({ input_ids: [1], return_logprob: true, logprob_start_len: 2 })).json.error.message).toMatch(
-      /logprob_start_len is 2, but the prompt has only 1 tokens/,
-    );
-  });
-});
-
-describe('the end of a text', () => {
-  test('a stop token is among the ids but not in the text', async () => {
-    server = await TestServer.start();
-    const ids = answerWith('Hello, world!');
-    const { json } = await server.generate({ input_ids: [1], sampling_params: { temperature: 0 } });
-    expect(json).toMatchObject({
-      text: 'Hello, world!',
-      output_ids: [...ids, 4095],
-      meta_info: { finish_reason: { type: 'stop', matched: 4095 }, completion_tokens: ids.length + 1 },
-    });
-  });
-
-  test('a plain stop token is trimmed too, and kept with no_stop_trim', async () => {
-    server = await TestServer.start();
-    const ids = answerWith('Hello, world!');
-    const ask = (params: object) => server.generate({ input_ids: [1], sampling_params: { stop_token_ids: [ids[2]], ...params } });
-    expect((await ask({})).json.text).toBe('Hello,');
-    expect((await ask({ no_stop_trim: true })).json.text).toBe('Hello, world');
-  });
-
-  test('special tokens are shown with skip_special_tokens false', async () => {
-    server = await TestServer.start();
-    server.worker.script = () => [4094, 871, 4095];
-    const ask = (params: object) => server.generate({ input_ids: [1], sampling_params: { stop_token_ids: [4095], ...params } });
-    expect((await ask({})).json.text).toBe('Hello');
-    expect((await ask({ skip_special_tokens: false })).json.text).toBe('<|im_start|>Hello');
-    const kept = await ask({ skip_special_tokens: false, no_stop_trim: true });
-    expect(kept.json.text).toBe('<|im_start|>Hello<|im_end|>');
-  });
-
-  test('a stop string over token borders cuts the text, and the ids at the token that completed it', async () => {
-    server = await TestServer.start();
-    const ids = answerWith('Hello, world! And more.');
-    const { json } = await server.generate({ input_ids: [1], return_logprob: true, sampling_params: { stop: ['xyz', 'o, wor'] } });
-    expect(json.text).toBe('Hell');
-    expect(json.output_ids).toEqual(ids.slice(0, 3));
-    expect(json.meta_info).toMatchObject({ completion_tokens: 3, finish_reason: { type: 'stop', matched: 'o, wor' } });
-    expect(json.meta_info.output_token_logprobs).toHaveLength(3);
-    expect(server.worker.aborted).toEqual([{ id: server.worker.submitted[0]!.id, message: 'ended by a stop string' }]);
-    expect(server.worker.liveCount).toBe(0);
-  });
-
-  test('tokens of the same event after a stop string are dropped', async () => {
-    server = await TestServer.start();
-    const ids = answerWith('Hello, world! And more.');
-    server.worker.tokensPerStep = 100;
-    const { json } = await server.generate({ input_ids: [1], return_logprob: true, sampling_params: { stop: 'o, wor' } });
-    expect([json.text, json.output_ids]).toEqual(['Hell', ids.slice(0, 3)]);
-    expect(json.meta_info.output_token_logprobs).toHaveLength(3);
-    expect(server.worker.aborted).toEqual([]);
-  });
-
-  test('no_stop_trim keeps the stop string and the token that completed it', async () => {
-    server = await TestServer.start();
-    answerWith('Hello, world! And more.');
-    const { json } = await server.generate({ input_ids: [1], sampling_params: { stop: 'o, wor', no_stop_trim: true } });
-    expect(json.text).toBe('Hello, world');
-  });
-
-  test('a stop string that is a special token is found though the text leaves it out', async () => {
-    server = await TestServer.start();
-    server.worker.script = () => [871, 4094, 11];
-    const { json } = await server.generate({ input_ids: [1], sampling_params: { stop: ['<|im_start|>'] } });
-    expect(json).toMatchObject({
-      text: 'Hello',
-      output_ids: [871, 4094],
-      meta_info: { finish_reason: { type: 'stop', matched: '<|im_start|>' } },
-    });
-  });
-
-  test('stop_regex', async () => {
-    server = await TestServer.start();
-    answerWith('Hello, world! And more.');
-    const { json } = await server.generate({ input_ids: [1], sampling_params: { stop_regex: ['\\d', '[A-Z]n'] } });
-    expect(json.text).toBe('Hello, world! ');
-    expect(json.meta_info.finish_reason).toEqual({ type: 'stop', matched: '[A-Z]n' });
-  });
-
-  test('a stop string at the last token wins over length', async () => {
-    server = await TestServer.start();
-    answerWith('Hello, world! And more.');
-    const { json } = await server.generate({ input_ids: [1], sampling_params: { stop: 'world', max_new_tokens: 3 } });
-    expect(json.meta_info.finish_reason).toEqual({ type: 'stop', matched: 'world' });
-    expect(json.text).toBe('Hello, ');
-  });
-
-  test('half a stop string, and half a character, are shown when nothing follows', async () => {
-    server = await TestServer.start();
-    const ids = answerWith('Hello 😀');
-    const max_new_tokens = ids.length - 1;
-    const { json } = await server.generate({ input_ids: [1], sampling_params: { stop: 'lo wor', max_new_tokens } });
-    expect(json.text).toBe('Hello \ufffd');
-  });
-});
-
-describe('streams', () => {
-  test('events are cumulative and end with [DONE]', async () => {
-    server = await TestServer.start();
-    const { headers, events, done } = await server.stream({ input_ids: [10, 20], rid: 'x', sampling_params: GREEDY });
-    expect(headers['content-type']).toBe('text/event-stream; charset=utf-8');
-    expect(done).toBe(true);
-    expect(events.map((event) => event.output_ids)).toEqual([[30], [30, 31], [30, 31, 32], [30, 31, 32, 33]]);
-    expect(events.map((event) => event.text)).toEqual([1, 2, 3, 4].map((n) => demoTokenizer.decode([30, 31, 32, 33].slice(0, n))));
-    expect(events.map((event) => event.meta_info.finish_reason)).toEqual([null, null, null, { type: 'length', length: 4 }]);
-    expect(events.map((event) => 'e2e_latency' in event.meta_info)).toEqual([false, false, false, true]);
-    expect(events.every((event) => !('index' in event))).toBe(true);
-  });
-
-  test('the last event is the answer without streaming', async () => {
-    server = await TestServer.start();
-    answerWith('Grüße, 世界! 😀😁 e\u0301 and <|im_start|> more STOP here');
-    const body = { text: 'a', rid: 'r', return_logprob: true, logprob_start_len: 0, top_logprobs_num: 1, sampling_params: { stop: ' STOP' } };
-    const whole = (await server.generate(body)).json;
-    const { events } = await server.stream(body);
-    delete whole.meta_info.e2e_latency;
-    delete events.at(-1).meta_info.e2e_latency;
-    expect(events.at(-1)).toEqual(whole);
-    for (const { text } of events) expect(whole.text.startsWith(text)).toBe(true);
-  });
-
-  test('characters come whole, stop strings not at all', async () => {
-    server = await TestServer.start();
-    answerWith('😀 ab😀 abcd');
-    const { events } = await server.stream({ input_ids: [1], sampling_params: { stop: 'abcd' } });
-    const texts = events.map(({ text }) => text);
-    expect(texts.at(-1)).toBe('😀 ab😀 ');
-    for (const text of texts) {
-      expect('😀 ab😀 '.startsWith(text)).toBe(true);
-      expect(text).not.toMatch(/\p{Surrogate}|\ufffd/u);
-    }
-  });
-
-  test('items of a batch carry their index', async () => {
-    server = await TestServer.start();
-    const { events } = await server.stream({ input_ids: [[5], [9]], sampling_params: { ...GREEDY, n: 2 } });
-    expect(new Set(events.map(({ index }) => index))).toEqual(new Set([0, 1, 2, 3]));
-    for (const index of [0, 1, 2, 3]) {
-      const own = events.filter((event) => event.index === index);
-      expect(own.map(({ output_ids }) => output_ids.length)).toEqual([1, 2, 3, 4]);
-      expect(own[0].output_ids[0]).toBe(index < 2 ? 5 : 9);
-    }
-    const [only] = (await server.stream({ input_ids: [[5]], sampling_params: GREEDY })).events;
-    expect(only.index).toBe(0);
-  });
-
-  test('stream_interval: the first token, every third after it, and the end', async () => {
-    server = await TestServer.start({ args: { streamInterval: 3 } });
-    const { events } = await server.stream({ input_ids: [1], sampling_params: { temperature: 0, max_new_tokens: 9 } });
-    expect(events.map(({ output_ids }) => output_ids.length)).toEqual([1, 4, 7, 9]);
-  });
-
-  test('a bad value is a 400, not a stream', async () => {
-    server = await TestServer.start();
-    const { status, json } = await server.generate({ input_ids: [1], stream: true, sampling_params: { top_p: 2 } });
-    expect(status).toBe(400);
-    expect(json.error.message).toMatch(/top_p/);
-  });
-});
-
 describe('prompts that do not fit', () => {
   test.each<[string, object, object, RegExp]>([
-    ['as long as the context', { contextLength: 8 }, { input_ids: new Array(8).fill(1) }, /has 8 tokens.*the model's context of 8 tokens/],
+    [
+      'as long as the context',
+      { contextLength: 8 },
+      { input_ids: new Array(8).fill(1) },
+      /has 8 tokens.*the model's context of 8 tokens/,
+    ],
     ['text over the context', { contextLength: 8 }, { text: 'a b c d e f g h i j' }, /has 11 tokens/],
     ['a book', { contextLength: 8 }, { text: 'word '.repeat(1e6) }, /has at least \d+ tokens/],
-    ['over the KV cache', { contextLength: 512, maxTotalTokens: 64 }, { input_ids: new Array(64).fill(1) }, /64 tokens that fit into the KV cache \(--max-total-tokens\)/],
+    [
+      'over the KV cache',
+      { contextLength: 512, maxTotalTokens: 64 },
+      { input_ids: new Array(64).fill(1) },
+      /64 tokens that fit into the KV cache \(--max-total-tokens\)/,
+    ],
     ['an empty text', {}, { text: '' }, /The prompt is empty/],
     ['one of a batch', { contextLength: 8 }, { input_ids: [[1], new Array(9).fill(1)] }, /has 9 tokens/],
-    ['the logprobs', {}, { input_ids: [[1]], return_logprob: true, top_logprobs_num: 4096, sampling_params: { max_new_tokens: 500, n: 20 } }, /asks for up to \d+ logprobs/],
-    ['a tokenizer for another model', { vocabSize: 500 }, { text: 'Richard Feynman' }, /made token id \d+, but the model's vocabulary has 500/],
+    [
+      'the logprobs',
+      {},
+      {
+        input_ids: [[1]],
+        return_logprob: true,
+        top_logprobs_num: 4096,
+        sampling_params: { max_new_tokens: 500, n: 20 },
+      },
+      /asks for up to \d+ logprobs/,
+    ],
+    [
+      'a tokenizer for another model',
+      { vocabSize: 500 },
+      { text: 'Richard Feynman' },
+      /made token id \d+, but the model's vocabulary has 500/,
+    ],
   ])('%s', async (_, info, body, message) => {
     server = await TestServer.start({ info });
     const { status, json } = await server.generate(body);

@@ -19,7 +19,10 @@ function raw(text: string): Promise<string> {
   return new Promise((resolve, reject) => {
     let answer = '';
     const socket = connect(Number(port), hostname, () => socket.write(text));
-    socket.on('data', (chunk) => (answer += chunk)).on('end', () => resolve(answer)).on('error', reject);
+    socket
+      .on('data', (chunk) => (answer += chunk))
+      .on('end', () => resolve(answer))
+      .on('error', reject);
   });
 }
 
@@ -29,11 +32,29 @@ describe('bodies that are no request', () => {
     ["Python's NaN", '{"text": "a", "sampling_params": {"temperature": NaN}}', {}, 400, /not valid JSON/],
     ['an empty body', '', {}, 400, /must be a JSON object, not null/],
     ['a list', '[]', {}, 400, /must be a JSON object, not a list/],
-    ['another content type', '{"text": "a"}', { 'content-type': 'text/plain' }, 400, /text\/plain.*Content-Type: application\/json/],
-    ['a form', 'text=a', { 'content-type': 'application/x-www-form-urlencoded' }, 400, /application\/x-www-form-urlencoded/],
+    [
+      'another content type',
+      '{"text": "a"}',
+      { 'content-type': 'text/plain' },
+      400,
+      /text\/plain.*Content-Type: application\/json/,
+    ],
+    [
+      'a form',
+      'text=a',
+      { 'content-type': 'application/x-www-form-urlencoded' },
+      400,
+      /application\/x-www-form-urlencoded/,
+    ],
     ['bytes that are no UTF-8', Buffer.from([0x22, 0xff, 0x22]), {}, 400, /not valid UTF-8/],
     ['a deeply nested body', '['.repeat(200_000) + ']'.repeat(200_000), {}, 400, /must be a JSON object/],
-    ['a deeply nested field', `{"text": ${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}}`, {}, 400, /text must be a string, not an object/],
+    [
+      'a deeply nested field',
+      `{"text": ${'{"a":'.repeat(100_000)}1${'}'.repeat(100_000)}}`,
+      {},
+      400,
+      /text must be a string, not an object/,
+    ],
     ['a huge body', Buffer.alloc(64 * 1024 * 1024 + 1, 32), {}, 413, /too large/],
   ])('%s', async (_, body, headers, status, message) => {
     server = await TestServer.start();
@@ -72,7 +93,9 @@ describe('bodies that are no request', () => {
       expect((await server.send('POST', '/generate', PROMPT, { 'content-type': type })).status).toBe(200);
     }
     const body = JSON.stringify(PROMPT);
-    const answer = await raw(`POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    const answer = await raw(
+      `POST /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
     expect(answer).toMatch(/^HTTP\/1\.1 200 /);
   });
 
@@ -86,7 +109,9 @@ describe('bodies that are no request', () => {
     server = await TestServer.start();
     const { hostname, port } = new URL(server.url);
     const socket = connect(Number(port), hostname);
-    socket.write('POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"te');
+    socket.write(
+      'POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"te',
+    );
     await new Promise((resolve) => setTimeout(resolve, 50));
     socket.destroy();
     await expectAlive();
@@ -197,7 +222,13 @@ describe('info', () => {
     expect((await server.send('GET', '/v1/models')).json).toEqual({
       object: 'list',
       data: [
-        expect.objectContaining({ id: 'demo', object: 'model', owned_by: 'detinfer', root: 'models/demo', max_model_len: 512 }),
+        expect.objectContaining({
+          id: 'demo',
+          object: 'model',
+          owned_by: 'detinfer',
+          root: 'models/demo',
+          max_model_len: 512,
+        }),
       ],
     });
   });
@@ -207,8 +238,16 @@ describe('/tokenize and /detokenize', () => {
   test('one text and many', async () => {
     server = await TestServer.start();
     const post = async (path: string, body: object) => (await server.send('POST', path, body)).json;
-    expect(await post('/tokenize', { prompt: 'Hello, world!' })).toEqual({ tokens: [871, 11, 820, 0], count: 4, max_model_len: 512 });
-    expect(await post('/v1/tokenize', { text: ['Hello', ''], model: 'x' })).toEqual({ tokens: [[871], []], count: [1, 0], max_model_len: 512 });
+    expect(await post('/tokenize', { prompt: 'Hello, world!' })).toEqual({
+      tokens: [871, 11, 820, 0],
+      count: 4,
+      max_model_len: 512,
+    });
+    expect(await post('/v1/tokenize', { text: ['Hello', ''], model: 'x' })).toEqual({
+      tokens: [[871], []],
+      count: [1, 0],
+      max_model_len: 512,
+    });
     expect(await post('/detokenize', { tokens: [871, 11, 4095] })).toEqual({ text: 'Hello,', prompt: 'Hello,' });
     expect(await post('/v1/detokenize', { tokens: [[871], []] })).toMatchObject({ text: ['Hello', ''] });
     expect((await post('/detokenize', { tokens: [4095], skip_special_tokens: false })).text).toBe('<|im_end|>');

@@ -21,7 +21,8 @@ function sendOnly(body: object): Socket {
   sockets.push(socket);
   socket.pause();
   const json = JSON.stringify(body);
-  socket.write(`POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${json.length}\r\n\r\n${json}`);
+  const headers = ['Host: x', 'Content-Type: application/json', `Content-Length: ${json.length}`];
+  socket.write(`POST /generate HTTP/1.1\r\n${headers.join('\r\n')}\r\n\r\n${json}`);
   return socket;
 }
 
@@ -34,10 +35,15 @@ describe('a client that disconnects', () => {
     server.worker.step();
     socket.destroy();
     await until(() => server.worker.liveCount === 0);
-    expect(server.worker.aborted.map(({ message }) => message)).toEqual(['the client disconnected', 'the client disconnected']);
+    expect(server.worker.aborted.map(({ message }) => message)).toEqual([
+      'the client disconnected',
+      'the client disconnected',
+    ]);
     server.worker.resume();
     // Its name is free again.
-    expect((await server.generate({ input_ids: [1], rid: 'mine_0', sampling_params: { max_new_tokens: 1 } })).status).toBe(200);
+    expect(
+      (await server.generate({ input_ids: [1], rid: 'mine_0', sampling_params: { max_new_tokens: 1 } })).status,
+    ).toBe(200);
   });
 
   test('a finished answer aborts nothing', async () => {
@@ -52,7 +58,11 @@ describe('a client that reads slowly', () => {
   test('gets the whole text at last, and no more than one event is kept for it', async () => {
     server = await TestServer.start({ info: { contextLength: 60_000, maxTotalTokens: 60_000 } });
     server.worker.tokensPerStep = 10;
-    const socket = sendOnly({ input_ids: [1], stream: true, sampling_params: { temperature: 0, max_new_tokens: 20_000 } });
+    const socket = sendOnly({
+      input_ids: [1],
+      stream: true,
+      sampling_params: { temperature: 0, max_new_tokens: 20_000 },
+    });
     await until(() => server.worker.submitted.length === 1);
     await until(() => server.worker.liveCount === 0);
     let received = 0;
@@ -66,7 +76,12 @@ describe('a client that reads slowly', () => {
       socket.resume();
     });
     const events = tail.split('data: ');
-    const last = JSON.parse(events.at(-2)!.replace(/\r\n[0-9a-f]+\r\n/g, '').trim());
+    const last = JSON.parse(
+      events
+        .at(-2)!
+        .replace(/\r\n[0-9a-f]+\r\n/g, '')
+        .trim(),
+    );
     expect(last.output_ids).toHaveLength(20_000);
     // All 2000 events would be some 200 MB; the socket's buffers hold a few of them.
     expect(received).toBeLessThan(40e6);

@@ -93,11 +93,16 @@ describe('starting', () => {
   test('a port in use is a clear error', async () => {
     const { server } = await start();
     const port = Number(new URL(server.url).port);
-    await expect(begin({ port }).starting).rejects.toMatchObject({ code: 'INVALID_FLAG', message: expect.stringMatching(/can't listen on 127\.0\.0\.1:\d+.*EADDRINUSE/) });
+    await expect(begin({ port }).starting).rejects.toMatchObject({
+      code: 'INVALID_FLAG',
+      message: expect.stringMatching(/can't listen on 127\.0\.0\.1:\d+.*EADDRINUSE/),
+    });
   });
 
   test('a folder without a tokenizer is a clear error', async () => {
-    await expect(begin({ tokenizerPath: 'tests/fixtures/qwen3-tiny' }).starting).rejects.toMatchObject({ code: 'INVALID_MODEL' });
+    await expect(begin({ tokenizerPath: 'tests/fixtures/qwen3-tiny' }).starting).rejects.toMatchObject({
+      code: 'INVALID_MODEL',
+    });
     const { server } = await start({ tokenizerPath: 'tests/fixtures/qwen3-tiny', skipTokenizerInit: true });
     expect((await generate(server)).json).not.toHaveProperty('text');
   });

@@ -45,24 +45,29 @@ describe('stop strings', () => {
     expect(run(['a S', 'TOP b', 'c'], ['STOP'], [], true)).toEqual({ pieces: ['a ', 'STOP b'], matched: 'STOP' });
   });
 
-  const letters = (maxLength: number, minLength = 0) => fc.string({ unit: fc.constantFrom('a', 'b', '😀'), minLength, maxLength });
+  const letters = (maxLength: number, minLength = 0) =>
+    fc.string({ unit: fc.constantFrom('a', 'b', '😀'), minLength, maxLength });
 
   test('agree with a search of the whole text, however it is cut', () => {
     fc.assert(
-      fc.property(fc.array(letters(4), { maxLength: 8 }), fc.array(letters(4, 1), { minLength: 1, maxLength: 3 }), (pieces, strings) => {
-        const text = pieces.join('');
-        const ends = strings.map((s) => (text.includes(s) ? text.indexOf(s) + s.length : Infinity));
-        const end = Math.min(...ends);
-        const outcome = run(pieces, strings);
-        if (end === Infinity) {
-          expect(outcome.matched).toBeNull();
-          expect(outcome.pieces.join('')).toBe(text);
-        } else {
-          const longest = Math.max(...strings.filter((_, i) => ends[i] === end).map((s) => s.length));
-          expect(outcome.matched).toHaveLength(longest);
-          expect(outcome.pieces.join('')).toBe(text.slice(0, end - longest));
-        }
-      }),
+      fc.property(
+        fc.array(letters(4), { maxLength: 8 }),
+        fc.array(letters(4, 1), { minLength: 1, maxLength: 3 }),
+        (pieces, strings) => {
+          const text = pieces.join('');
+          const ends = strings.map((s) => (text.includes(s) ? text.indexOf(s) + s.length : Infinity));
+          const end = Math.min(...ends);
+          const outcome = run(pieces, strings);
+          if (end === Infinity) {
+            expect(outcome.matched).toBeNull();
+            expect(outcome.pieces.join('')).toBe(text);
+          } else {
+            const longest = Math.max(...strings.filter((_, i) => ends[i] === end).map((s) => s.length));
+            expect(outcome.matched).toHaveLength(longest);
+            expect(outcome.pieces.join('')).toBe(text.slice(0, end - longest));
+          }
+        },
+      ),
       { numRuns: 3000 },
     );
   });
@@ -99,7 +104,13 @@ describe('stop_regex', () => {
     ['any character', ['a\nb', 'cde'], 'b.d', ['a\n', ''], 'b.d'],
     ['beyond the BMP', ['a😀', '😁b'], '[😀-😂]{2}', ['a', ''], '[😀-😂]{2}'],
     ['empty matches do not count', ['bb', 'ab'], 'a*', ['bb', ''], 'a*'],
-    ['unbounded patterns hold back what they may still need', ['a {x', 'y', '} b'], '\\{[^}]*\\}', ['a ', '', ''], '\\{[^}]*\\}'],
+    [
+      'unbounded patterns hold back what they may still need',
+      ['a {x', 'y', '} b'],
+      '\\{[^}]*\\}',
+      ['a ', '', ''],
+      '\\{[^}]*\\}',
+    ],
   ])('%s', (_, pieces, regex, expected, matched) => {
     expect(run(pieces, [], [regex])).toEqual({ pieces: expected, matched });
   });
@@ -117,14 +128,18 @@ describe('stop_regex', () => {
 
   test('agrees with trying every span of the whole text, however it is cut', () => {
     fc.assert(
-      fc.property(fc.array(pattern, { minLength: 1, maxLength: 2 }), fc.array(text, { maxLength: 4 }), (patterns, pieces) => {
-        const whole = pieces.join('');
-        const compiled = patterns.map((p) => RE2JS.compile(p));
-        const expected = firstSpan(whole, (span) => compiled.some((regex) => regex.testExact(span)));
-        const outcome = run(pieces, [], patterns);
-        expect(outcome.matched === null).toBe(expected === null);
-        expect(outcome.pieces.join('')).toBe(whole.slice(0, expected ?? whole.length));
-      }),
+      fc.property(
+        fc.array(pattern, { minLength: 1, maxLength: 2 }),
+        fc.array(text, { maxLength: 4 }),
+        (patterns, pieces) => {
+          const whole = pieces.join('');
+          const compiled = patterns.map((p) => RE2JS.compile(p));
+          const expected = firstSpan(whole, (span) => compiled.some((regex) => regex.testExact(span)));
+          const outcome = run(pieces, [], patterns);
+          expect(outcome.matched === null).toBe(expected === null);
+          expect(outcome.pieces.join('')).toBe(whole.slice(0, expected ?? whole.length));
+        },
+      ),
       { numRuns: 1500 },
     );
   });

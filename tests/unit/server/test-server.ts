@@ -10,6 +10,9 @@ import { FakeWorker } from './fake-worker.js';
 
 export const demoTokenizer = await Tokenizer.load('models/demo');
 
+/** Sampling parameters of a short and predictable answer. */
+export const GREEDY = { temperature: 0, max_new_tokens: 4 };
+
 export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
   return {
     modelPath: 'models/demo',
@@ -78,13 +81,23 @@ export class TestServer {
     const frontend = new Frontend(args, args.skipTokenizerInit ? null : demoTokenizer);
     worker.onStep = (events) => frontend.onStep(events);
     const lines: string[] = [];
-    const app = createApp({ args, frontend, version: '1.2.3', log: (level, message) => lines.push(`${level} ${message}`) });
+    const app = createApp({
+      args,
+      frontend,
+      version: '1.2.3',
+      log: (level, message) => lines.push(`${level} ${message}`),
+    });
     const url = await app.listen({ host: '127.0.0.1', port: 0 });
     if (!options.isLoading) frontend.attach(worker);
     return new TestServer(app, frontend, worker, url, lines);
   }
 
-  async send(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Reply> {
+  async send(
+    method: 'GET' | 'POST' | 'PUT',
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<Reply> {
     const response = await request(this.url + path, {
       method,
       dispatcher: this.agent,
@@ -101,6 +114,13 @@ export class TestServer {
     return { status: response.statusCode, headers: response.headers, text, json };
   }
 
+  /** Makes every request answer with the tokens of a text, which it returns, and then with end-of-sequence. */
+  answerWith(text: string): number[] {
+    const ids = demoTokenizer.encode(text, false);
+    this.worker.script = () => [...ids, 4095];
+    return ids;
+  }
+
   generate(body: object): Promise<Reply> {
     return this.send('POST', '/generate', body);
   }
@@ -108,7 +128,10 @@ export class TestServer {
   /** The payloads of a stream, the last of them "[DONE]". */
   async stream(body: object): Promise<{ headers: Reply['headers']; events: any[]; done: boolean }> {
     const { headers, text } = await this.generate({ ...body, stream: true });
-    const payloads = text.split('\n\n').filter((event) => event !== '').map((event) => event.replace(/^data: /, ''));
+    const payloads = text
+      .split('\n\n')
+      .filter((event) => event !== '')
+      .map((event) => event.replace(/^data: /, ''));
     const done = payloads.at(-1) === '[DONE]';
     return { headers, events: payloads.slice(0, done ? -1 : undefined).map((payload) => JSON.parse(payload)), done };
   }

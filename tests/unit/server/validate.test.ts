@@ -61,12 +61,24 @@ describe('defaults', () => {
     const names = ['input_ids', 'sampling_params', 'return_logprob', 'logprob_start_len', 'top_logprobs_num'];
     const fields = [...names, 'token_ids_logprob', 'return_text_in_logprobs', 'stream', 'image_data', 'lora_path'];
     expect(read({ text: 'a', rid: 'r', ...Object.fromEntries(fields.map((name) => [name, null])) })).toEqual(bare);
-    const params = ['max_new_tokens', 'stop', 'temperature', 'logit_bias', 'sampling_seed', 'n', 'json_schema', 'regex', 'ebnf'];
+    const params = [
+      'max_new_tokens',
+      'stop',
+      'temperature',
+      'logit_bias',
+      'sampling_seed',
+      'n',
+      'json_schema',
+      'regex',
+      'ebnf',
+    ];
     expect(sampling(Object.fromEntries(params.map((name) => [name, null])))).toEqual(bare.prompts[0]!.sampling);
   });
 
   test('unknown fields of the body are tolerated', () => {
-    expect(read({ text: 'a', use_fancy_new_thing: { deep: [1] }, return_hidden_states: false, image_data: [] }).prompts).toHaveLength(1);
+    expect(
+      read({ text: 'a', use_fancy_new_thing: { deep: [1] }, return_hidden_states: false, image_data: [] }).prompts,
+    ).toHaveLength(1);
   });
 });
 
@@ -97,17 +109,26 @@ describe('prompts', () => {
       rid: ['x', 'y'],
     });
     expect(prompts.map(({ sampling }) => sampling.maxNewTokens)).toEqual([1, 128]);
-    expect(prompts.map(({ logprobs }) => logprobs)).toEqual([{ start: 0, top: 2, tokenIds: [5], withText: true }, null]);
+    expect(prompts.map(({ logprobs }) => logprobs)).toEqual([
+      { start: 0, top: 2, tokenIds: [5], withText: true },
+      null,
+    ]);
     expect(prompts.map(({ rids }) => rids)).toEqual([['x'], ['y']]);
   });
 
   test('one list of ids to report is for all prompts', () => {
     const { prompts } = read({ text: ['a', 'b'], return_logprob: true, token_ids_logprob: [5, 6] });
-    expect(prompts.map(({ logprobs }) => logprobs!.tokenIds)).toEqual([[5, 6], [5, 6]]);
+    expect(prompts.map(({ logprobs }) => logprobs!.tokenIds)).toEqual([
+      [5, 6],
+      [5, 6],
+    ]);
   });
 
   test('a rid given once names the batch and numbers its prompts', () => {
-    expect(read({ text: ['a', 'b'], rid: 'x' }).prompts.map(({ rids }) => rids)).toEqual([['x', 'x_0'], ['x', 'x_1']]);
+    expect(read({ text: ['a', 'b'], rid: 'x' }).prompts.map(({ rids }) => rids)).toEqual([
+      ['x', 'x_0'],
+      ['x', 'x_1'],
+    ]);
   });
 });
 
@@ -120,8 +141,23 @@ describe('sampling parameters that are accepted', () => {
     ['a huge top_k is the vocabulary', { top_k: 2 ** 40 }, { token: { topK: 100 } }],
     ['top_p 1', { top_p: 1 }, { token: { topP: 1 } }],
     ['min_p 0 and 1', { min_p: 1 }, { token: { minP: 1 } }],
-    ['penalties at their limits', { frequency_penalty: -2, presence_penalty: 2, repetition_penalty: 2 }, { token: { frequencyPenalty: -2, presencePenalty: 2, repetitionPenalty: 2 } }],
-    ['logit_bias', { logit_bias: { '3': -5, '99': 1.5 } }, { token: { logitBias: [[3, -5], [99, 1.5]] } }],
+    [
+      'penalties at their limits',
+      { frequency_penalty: -2, presence_penalty: 2, repetition_penalty: 2 },
+      { token: { frequencyPenalty: -2, presencePenalty: 2, repetitionPenalty: 2 } },
+    ],
+    [
+      'logit_bias',
+      { logit_bias: { '3': -5, '99': 1.5 } },
+      {
+        token: {
+          logitBias: [
+            [3, -5],
+            [99, 1.5],
+          ],
+        },
+      },
+    ],
     ['max_new_tokens 0', { max_new_tokens: 0 }, { maxNewTokens: 0 }],
     ['min_new_tokens', { max_new_tokens: 5, min_new_tokens: 5 }, { minNewTokens: 5 }],
     ['one stop string', { stop: 'x' }, { stopStrings: ['x'] }],
@@ -132,7 +168,11 @@ describe('sampling parameters that are accepted', () => {
     ['a seed', { sampling_seed: 0 }, { seed: 0 }],
     ['a negative seed', { sampling_seed: -7 }, { seed: -7 }],
     ['the largest seed', { sampling_seed: Number.MAX_SAFE_INTEGER }, { seed: Number.MAX_SAFE_INTEGER }],
-    ['flags', { ignore_eos: true, skip_special_tokens: false, no_stop_trim: true, spaces_between_special_tokens: false }, { ignoreEos: true, skipSpecialTokens: false, noStopTrim: true }],
+    [
+      'flags',
+      { ignore_eos: true, skip_special_tokens: false, no_stop_trim: true, spaces_between_special_tokens: false },
+      { ignoreEos: true, skipSpecialTokens: false, noStopTrim: true },
+    ],
   ])('%s', (_, params, expected) => expect(sampling(params)).toMatchObject(expected));
 });
 
@@ -143,17 +183,33 @@ describe('values that are refused', () => {
     ['no texts', { text: [] }, /text is an empty list/],
     ['no ids', { input_ids: [] }, /input_ids is an empty list/],
     ['an empty prompt in a batch', { input_ids: [[1], []] }, /input_ids\[1\] is empty/],
-    ['an id of the next vocabulary', { input_ids: [1, 100] }, /input_ids\[1\] must be a token id between 0 and 99; it is 100/],
+    [
+      'an id of the next vocabulary',
+      { input_ids: [1, 100] },
+      /input_ids\[1\] must be a token id between 0 and 99; it is 100/,
+    ],
     ['a negative id', { input_ids: [[1], [-1]] }, /input_ids\[1\]\[0\] must be a token id/],
     ['a fractional id', { input_ids: [0.5] }, /input_ids\[0\] must be a token id.*0\.5/],
     ['a lone surrogate', { text: '\ud800' }, /lone surrogate/],
-    ['sampling params for another batch', { text: ['a', 'b'], sampling_params: [{}] }, /sampling_params has 1 elements for 2 prompts/],
+    [
+      'sampling params for another batch',
+      { text: ['a', 'b'], sampling_params: [{}] },
+      /sampling_params has 1 elements for 2 prompts/,
+    ],
     ['rids for another batch', { text: ['a', 'b'], rid: ['x'] }, /rid has 1 elements for 2 prompts/],
     ['a repeated rid', { text: ['a', 'b'], rid: ['x', 'x'] }, /rid holds a name twice/],
     ['an empty rid', { text: 'a', rid: '' }, /rid must have 1 to 256 characters/],
     ['a rid like a book', { text: 'a', rid: 'x'.repeat(257) }, /it has 257/],
-    ['logprob_start_len -2', { text: 'a', return_logprob: true, logprob_start_len: -2 }, /logprob_start_len must be at least -1/],
-    ['negative top_logprobs_num', { text: 'a', return_logprob: true, top_logprobs_num: -1 }, /top_logprobs_num must be at least 0, at most 100/],
+    [
+      'logprob_start_len -2',
+      { text: 'a', return_logprob: true, logprob_start_len: -2 },
+      /logprob_start_len must be at least -1/,
+    ],
+    [
+      'negative top_logprobs_num',
+      { text: 'a', return_logprob: true, top_logprobs_num: -1 },
+      /top_logprobs_num must be at least 0, at most 100/,
+    ],
     ['an unknown id to report', { text: 'a', token_ids_logprob: [100] }, /token_ids_logprob\[0\] must be a token id/],
     ['too many sequences', { text: new Array(17).fill('a'), sampling_params: { n: 4096 } }, /69632 sequences/],
   ])('%s', (_, body, message) => {
@@ -289,7 +345,11 @@ describe('anything at all', () => {
     {
       text: fc.oneof(fc.string({ unit: 'binary' }), fc.array(fc.string()), fc.jsonValue()),
       input_ids: fc.oneof(fc.array(numbers), fc.array(fc.array(numbers)), fc.jsonValue()),
-      sampling_params: fc.oneof(fc.dictionary(fc.constantFrom(...params), fc.oneof(numbers, fc.string(), fc.jsonValue())), object(params), fc.array(object(params))),
+      sampling_params: fc.oneof(
+        fc.dictionary(fc.constantFrom(...params), fc.oneof(numbers, fc.string(), fc.jsonValue())),
+        object(params),
+        fc.array(object(params)),
+      ),
       rid: fc.oneof(fc.string(), fc.array(fc.string())),
       return_logprob: fc.oneof(fc.boolean(), fc.array(fc.boolean())),
       logprob_start_len: fc.oneof(numbers, fc.array(numbers)),

@@ -97,7 +97,10 @@ describe('characters split over tokens', () => {
 
 describe('incompleteTail', () => {
   test('agrees with what decoding in two parts allows, for any bytes', () => {
-    const wild = fc.oneof(fc.integer({ min: 0, max: 255 }), fc.constantFrom(0xe0, 0xed, 0xf0, 0xf4, 0x80, 0x9f, 0xa0, 0xbf));
+    const wild = fc.oneof(
+      fc.integer({ min: 0, max: 255 }),
+      fc.constantFrom(0xe0, 0xed, 0xf0, 0xf4, 0x80, 0x9f, 0xa0, 0xbf),
+    );
     const decode = (part: Uint8Array) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(part);
     fc.assert(
       fc.property(fc.array(wild, { maxLength: 12 }), fc.array(wild, { maxLength: 4 }), (head, tail) => {

@@ -86,7 +86,12 @@ export function llama3(): Json {
       byte_fallback: false,
       ignore_merges: true,
       vocab,
-      merges: [['h', 'e'], ['l', 'l'], ['he', 'll'], ['Ġ', 'h']],
+      merges: [
+        ['h', 'e'],
+        ['l', 'l'],
+        ['he', 'll'],
+        ['Ġ', 'h'],
+      ],
     },
   };
 }

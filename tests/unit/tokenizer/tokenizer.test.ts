@@ -133,8 +133,18 @@ describe('a folder that can not be used is a clear error', () => {
     ['not JSON', { 'tokenizer.json': '{' }, 'INVALID_MODEL', /tokenizer\.json is not JSON/],
     ['not an object', { 'tokenizer.json': '[]' }, 'INVALID_MODEL', /must hold a JSON object/],
     ['no model', { 'tokenizer.json': '{"decoder":{"type":"ByteLevel"}}' }, 'INVALID_MODEL', /can't be used/],
-    ['an unknown decoder', { 'tokenizer.json': '{"decoder":{"type":"CTC"}}' }, 'UNSUPPORTED', /CTC.*--skip-tokenizer-init/],
-    ['a damaged config', { 'tokenizer.json': JSON.stringify(llama3()), 'tokenizer_config.json': 'x' }, 'INVALID_MODEL', /config\.json is not JSON/],
+    [
+      'an unknown decoder',
+      { 'tokenizer.json': '{"decoder":{"type":"CTC"}}' },
+      'UNSUPPORTED',
+      /CTC.*--skip-tokenizer-init/,
+    ],
+    [
+      'a damaged config',
+      { 'tokenizer.json': JSON.stringify(llama3()), 'tokenizer_config.json': 'x' },
+      'INVALID_MODEL',
+      /config\.json is not JSON/,
+    ],
   ])('%s', async (_, files, code, message) => {
     expect(await load(files)).toMatchObject({ code, message: expect.stringMatching(message) });
   });
