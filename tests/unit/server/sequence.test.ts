@@ -52,7 +52,9 @@ const anyCase = fc.record({
   tokens: anyTokens,
   sizes: anySizes,
   skip: fc.boolean(),
-  spans: fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.integer({ min: 1, max: 6 })), { maxLength: 2 }),
+  spans: fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.integer({ min: 1, max: 6 })), {
+    maxLength: 2,
+  }),
 });
 
 describe('any tokens in events of any size', () => {
@@ -62,7 +64,12 @@ describe('any tokens in events of any size', () => {
         const whole = demoTokenizer.decode(tokens, skip);
         const characters = [...whole];
         const stop = spans
-          .map(([at, length]) => characters.slice(Math.floor(at * characters.length)).slice(0, length).join(''))
+          .map(([at, length]) =>
+            characters
+              .slice(Math.floor(at * characters.length))
+              .slice(0, length)
+              .join(''),
+          )
           .filter((string) => string !== '');
         const answers = run({ stop, skip_special_tokens: skip }, tokens, sizes, LENGTH);
         const last = answers.at(-1);
