@@ -1,6 +1,7 @@
 import type { PenaltySpec, SampleSpec } from '../engine/types.js';
 import type { LogprobRequest } from '../protocol/messages.js';
 import { GREEDY_TEMPERATURE, type StopConditions, type TokenSampling } from '../protocol/sampling.js';
+import { IntList } from './int-list.js';
 
 const TWO_32 = 2 ** 32;
 
@@ -24,7 +25,7 @@ export class Sampler {
   private readonly minNewTokens: number;
   private readonly logprob: boolean;
   private readonly top: number;
-  private readonly tokenIds: number[];
+  private readonly tokenIds: Int32Array;
   private readonly counts: OutputCounts | null;
 
   constructor(sampling: TokenSampling, stop: StopConditions, logprobs: LogprobRequest | null) {
@@ -38,7 +39,7 @@ export class Sampler {
     this.earlyBias = stop.minNewTokens > 0 ? withBans(sampling.logitBias, stop.stopTokenIds) : this.bias;
     this.logprob = logprobs !== null;
     this.top = logprobs?.top ?? 0;
-    this.tokenIds = logprobs?.tokenIds ?? [];
+    this.tokenIds = Int32Array.from(logprobs?.tokenIds ?? []);
     const { frequencyPenalty, presencePenalty, repetitionPenalty } = sampling;
     const hasPenalty = frequencyPenalty !== 0 || presencePenalty !== 0 || repetitionPenalty !== 1;
     this.counts = hasPenalty ? new OutputCounts() : null;
@@ -76,27 +77,32 @@ export class Sampler {
       frequency: this.sampling.frequencyPenalty,
       presence: this.sampling.presencePenalty,
       repetition: this.sampling.repetitionPenalty,
-      ids: this.counts.ids,
-      counts: this.counts.counts,
+      ...this.counts.views(),
     };
   }
 }
 
 /** How often each token was drawn, in parallel arrays in the order of first appearance. */
 class OutputCounts {
-  readonly ids: number[] = [];
-  readonly counts: number[] = [];
+  private readonly ids = new IntList(64);
+  private readonly counts = new IntList(64);
   private readonly indexOf = new Map<number, number>();
 
   add(token: number): void {
     const index = this.indexOf.get(token);
     if (index !== undefined) {
-      this.counts[index]! += 1;
+      this.counts.set(index, this.counts.get(index) + 1);
       return;
     }
     this.indexOf.set(token, this.ids.length);
     this.ids.push(token);
     this.counts.push(1);
+  }
+
+  /** Both arrays as views, without a copy. */
+  views(): Pick<PenaltySpec, 'ids' | 'counts'> {
+    const { length } = this.ids;
+    return { ids: this.ids.view(0, length), counts: this.counts.view(0, length) };
   }
 }
 

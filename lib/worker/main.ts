@@ -26,7 +26,8 @@ function send(message: FromWorker, then?: () => void): void {
 }
 
 function fail(type: 'startFailed' | 'fatal', error: unknown): void {
-  const data = toErrorData(error);
+  // Whatever code a step's error has, it does not tell a client what to change.
+  const data = type === 'fatal' ? { ...toErrorData(error), code: 'ENGINE_FAILED' as const } : toErrorData(error);
   // The message of an error that nobody foresaw is not enough to find its cause.
   if (data.code === 'ENGINE_FAILED') console.error(error);
   send({ type, error: data }, () => process.exit(1));
