@@ -113,6 +113,15 @@ describe('a worker that fails', () => {
     });
   });
 
+  test('an engine that fails ends its worker', async () => {
+    const { worker, exits } = await start();
+    // The server never sends an id outside the vocabulary; the engine takes it for what it is, a broken caller.
+    worker.submit([makeRequest('a', [1, 1_000_000])]);
+    await until(() => exits.length > 0);
+    expect(exits).toMatchObject([{ code: 'ENGINE_FAILED', message: expect.stringContaining('1000000') }]);
+    expect(isAlive(worker.pid)).toBe(false);
+  });
+
   test('a killed worker is reported, and calls fail', async () => {
     const { worker, exits } = await start();
     process.kill(worker.pid, 'SIGSTOP');
