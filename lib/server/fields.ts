@@ -66,7 +66,7 @@ export function integer(rule: Partial<NumberRule> = {}): Read<number> {
   const complete = { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, ...rule };
   return (value, path) => {
     if (typeof value !== 'number') throw wrongType(path, 'an integer', value);
-    if (Number.isInteger(value) === false) throw badValue(`${path} must be an integer; it is ${show(value)}.`);
+    if (!Number.isInteger(value)) throw badValue(`${path} must be an integer; it is ${show(value)}.`);
     if (!Number.isSafeInteger(value)) {
       throw badValue(`${path} must be between -(2^53 - 1) and 2^53 - 1, where JSON numbers are exact; it is ${value}.`);
     }
