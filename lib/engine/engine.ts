@@ -135,10 +135,10 @@ function typedErrors<T>(body: () => T): T {
   try {
     return body();
   } catch (error) {
-    if (error instanceof DetinferError || !(error instanceof Error)) throw error;
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === undefined || !(code in ERRORS)) throw error;
-    throw new DetinferError(code as ErrorCode, error.message, { cause: error });
+    // No instanceof: the addon's errors belong to the realm that loaded it.
+    const { code, message } = error as { code?: string; message: string };
+    if (error instanceof DetinferError || code === undefined || !(code in ERRORS)) throw error;
+    throw new DetinferError(code as ErrorCode, message, { cause: error });
   }
 }
 

@@ -95,7 +95,7 @@ function readHeader(path: string, file: number): TensorEntry[] {
 }
 
 function readHeaderJson(path: string): { size: number; headerBytes: number; header: JsonObject } {
-  const descriptor = openSync(path, 'r');
+  const descriptor = open(path);
   try {
     const { size } = fstatSync(descriptor);
     const length = Buffer.alloc(LENGTH_BYTES);
@@ -114,6 +114,14 @@ function readHeaderJson(path: string): { size: number; headerBytes: number; head
     return { size, headerBytes: text.length, header };
   } finally {
     closeSync(descriptor);
+  }
+}
+
+function open(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    throw new DetinferError('INVALID_WEIGHTS', `cannot read ${path}: ${(error as Error).message}`, { cause: error });
   }
 }
 
