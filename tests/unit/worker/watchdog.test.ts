@@ -39,6 +39,15 @@ describe('Watchdog', () => {
     expect(silences).toBe(0);
   });
 
+  test('waits out a limit beyond the range of timers', () => {
+    watchdog.stop();
+    const never = (): never => {
+      throw new Error('it did not wait');
+    };
+    watchdog = new Watchdog(1e12, never, never);
+    jest.advanceTimersByTime(60_000);
+  });
+
   test('says nothing after it was stopped', () => {
     watchdog.stop();
     jest.advanceTimersByTime(10_000);
