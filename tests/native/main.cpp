@@ -9,11 +9,12 @@
 namespace detinfer::testing {
 
 extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kAttentionTests;
-extern const TestTable kRmsNormTests, kMlpTests, kRopeTests, kSamplerTests;
+extern const TestTable kRmsNormTests, kMlpTests, kRopeTests, kSamplerTests, kEngineTests;
 
 const TestTable* const kTables[] = {
     &kNumericsTests, &kMma16Tests, &kLinearTests, &kAttentionTests,
     &kRmsNormTests,  &kMlpTests,   &kRopeTests,   &kSamplerTests,
+    &kEngineTests,
 };
 
 }  // namespace detinfer::testing

@@ -1,7 +1,8 @@
 /** Makes small model folders, sound or broken on purpose. */
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterAll } from '@jest/globals';
 
 import { FIXTURES } from '../../accuracy/engine-runs.js';
 
@@ -52,12 +53,12 @@ export function safetensors(tensors: Tensors, edit: (header: Record<string, unkn
   return Buffer.concat([length, text, ...Object.values(tensors).map(({ data }) => data)]);
 }
 
-let parent: string | undefined;
+const parent = mkdtempSync(join(tmpdir(), 'detinfer-checkpoint-'));
 let count = 0;
+afterAll(() => rmSync(parent, { recursive: true }));
 
 /** Writes files into a new folder. @param files contents by name; objects are written as JSON */
 export function makeFolder(files: Record<string, Buffer | object | string>): string {
-  parent ??= mkdtempSync(join(tmpdir(), 'detinfer-checkpoint-'));
   const folder = join(parent, String(count++));
   mkdirSync(folder);
   for (const [name, content] of Object.entries(files)) {

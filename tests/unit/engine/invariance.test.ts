@@ -1,8 +1,9 @@
 /** One answer, whatever the schedule: every comparison here is exact. */
+import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 
 import type { Engine, ForwardSlice, SampleSpec } from '../../../lib/engine/types.js';
-import { GREEDY, load, MODEL_FOLDERS, pagesFor, scorePrompt } from '../../accuracy/engine-runs.js';
+import { FIXTURES, forwardOne, GREEDY, load, MODEL_FOLDERS, pagesFor, scorePrompt } from '../../accuracy/engine-runs.js';
 
 const LENGTH = 150;
 const NEXT = { top: 3, tokenIds: [5, 1] };
@@ -123,4 +124,16 @@ describe('a context of more than two splits of attention', () => {
   test.each([1, 100, 511, 512, 513])('chunks of %d tokens give the same bits', (chunk) => {
     expect(logprobsInChunks(engine, tokens, chunk, pages)).toStrictEqual(expected);
   });
+});
+
+test('dummy weights give logits of a realistic spread', () => {
+  const engine = load(join(FIXTURES, 'dummy-tiny'), { loadFormat: 'dummy' });
+  const tokenIds = Array.from({ length: engine.info.vocabSize }, (_, id) => id);
+  const sample = { ...GREEDY, tokenIds };
+  const logprobs = [...forwardOne(engine, { tokens: makeTokens(engine, 5), sample }).tokenIdLogprobs];
+  const mean = logprobs.reduce((sum, x) => sum + x, 0) / logprobs.length;
+  const deviation = Math.sqrt(logprobs.reduce((sum, x) => sum + (x - mean) ** 2, 0) / logprobs.length);
+  expect(deviation).toBeGreaterThan(1.8);
+  expect(deviation).toBeLessThan(3);
+  engine.close();
 });

@@ -1,0 +1,129 @@
+#include "engine/dummy_weights.h"
+
+#include <cmath>
+
+#include "core/config_map.h"
+#include "core/error.h"
+#include "core/thread_pool.h"
+#include "engine/loader.h"
+#include "kernels/cpu_ops.h"
+#include "models/model.h"
+#include "tests/native/isa.h"
+#include "tests/native/operands.h"
+
+namespace detinfer::testing {
+namespace {
+
+std::vector<bf16> read(const WeightSource& source, ThreadPool& pool, const TensorSpec& spec) {
+  std::vector<bf16> values(spec.elements());
+  source.read(pool, spec, values.data());
+  return values;
+}
+
+void dummy_weights_follow_their_recipe() {
+  const auto source = make_dummy_weights();
+  // An odd number of elements, and more than one piece of work.
+  const TensorSpec spec{"model.layers.3.mlp.up_proj.weight", {2621, 1021}, 0.5, 0.25};
+  const float scale = float(0.25 * std::sqrt(3.0) / 65535.0);
+  for_each_isa([&](const char* isa) {
+    for (int threads : {1, 3}) {
+      ThreadPool pool(threads);
+      const std::vector<bf16> values = read(*source, pool, spec);
+      for (int64_t i = 0; i < spec.elements(); ++i) {
+        const uint64_t word = mix64(dummy_hash(spec.name) + uint64_t(i / 4));
+        const int u = int(word >> (16 * (i % 4)) & 0xFFFF);
+        CHECK_MESSAGE(values[i].bits == to_bf16(0.5f + float(2 * u - 65535) * scale).bits, isa << " element " << i);
+      }
+    }
+  });
+}
+
+void dummy_weights_have_the_declared_distribution() {
+  ThreadPool pool(2);
+  const auto source = make_dummy_weights();
+  const auto a = read(*source, pool, {"a", {1000, 1000}, 1.0, 0.05}), b = read(*source, pool, {"b", {1000, 1000}, 1.0, 0.05});
+  double sum = 0.0, squares = 0.0;
+  int equal = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    sum += to_float(a[i]);
+    squares += std::pow(to_float(a[i]) - 1.0, 2);
+    equal += a[i].bits == b[i].bits;
+  }
+  CHECK(std::abs(sum / 1e6 - 1.0) < 1e-3);
+  CHECK(std::abs(std::sqrt(squares / 1e6) - 0.05) < 1e-3);
+  CHECK(equal < 100000);
+}
+
+void fnv_hash_is_the_published_one() {
+  CHECK_EQ(dummy_hash(""), 0xCBF29CE484222325ull);
+  CHECK_EQ(dummy_hash("foobar"), 0x85944171F73967E8ull);
+}
+
+ConfigMap small_config() {
+  ConfigMap config;
+  config.set("architectures.0", std::string("LlamaForCausalLM"));
+  const std::pair<const char*, double> numbers[] = {
+      {"vocab_size", 100}, {"num_hidden_layers", 2}, {"intermediate_size", 48}, {"max_position_embeddings", 64},
+      {"hidden_size", 64}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"rms_norm_eps", 1e-5}};
+  for (const auto& [key, value] : numbers) config.set(key, value);
+  return config;
+}
+
+void fused_matrices_hold_their_parts() {
+  ThreadPool pool(2);
+  const auto ops = make_cpu_ops(pool);
+  const auto model = make_model(small_config());
+  const auto source = make_dummy_weights();
+  ParameterList parameters;
+  model->collect(parameters);
+  int64_t done = 0, total = -1;
+  load_parameters(parameters, *source, pool, *ops, [&](int64_t d, int64_t t) {
+    CHECK(d >= done);
+    done = d;
+    total = t;
+  });
+  CHECK_EQ(done, total);
+  CHECK_EQ(total, weight_bytes(parameters));
+  // A unit vector picks a column of the matrix: q, k and v rows must lie one after another.
+  for (const MatrixParameter* matrix : parameters.matrices) {
+    std::vector<bf16> expected;
+    for (const TensorSpec& part : matrix->parts) {
+      const std::vector<bf16> values = read(*source, pool, part);
+      expected.insert(expected.end(), values.begin(), values.end());
+    }
+    CHECK_EQ(int64_t(expected.size()), int64_t(matrix->n()) * matrix->k());
+    for (int column : {0, 5, matrix->k() - 1}) {
+      std::vector<bf16> x(matrix->k(), to_bf16(0.0f)), y(matrix->n());
+      x[column] = to_bf16(1.0f);
+      ops->linear(x.data(), 1, *matrix->value, y.data());
+      for (int row = 0; row < matrix->n(); ++row) {
+        CHECK_EQ(y[row].bits, expected[int64_t(row) * matrix->k() + column].bits);
+      }
+    }
+  }
+}
+
+void config_errors_name_the_key() {
+  ConfigMap config;
+  config.set("a.b", 1.5);
+  config.set("flag", std::string("yes"));
+  CHECK(config.has("a") && config.has("a.b") && !config.has("a.") && !config.has("b"));
+  CHECK_EQ(config.positive_int("missing", 7), 7);
+  CHECK_EQ(MESSAGE_OF(Error, config.positive_int("a.b")),
+           std::string("config.json: a.b is 1.5; it must be a positive integer"));
+  CHECK_EQ(MESSAGE_OF(Error, config.text("none")), std::string("config.json: none is missing; it must be a string"));
+  CHECK_EQ(MESSAGE_OF(Error, config.flag("flag", false)),
+           std::string("config.json: flag is \"yes\"; it must be true or false"));
+}
+
+}  // namespace
+
+extern const TestTable kEngineTests = {
+    "engine",
+    {{"dummy weights follow their recipe", dummy_weights_follow_their_recipe},
+     {"dummy weights have the declared distribution", dummy_weights_have_the_declared_distribution},
+     {"fnv hash is the published one", fnv_hash_is_the_published_one},
+     {"fused matrices hold their parts", fused_matrices_hold_their_parts},
+     {"config errors name the key", config_errors_name_the_key}}};
+
+}  // namespace detinfer::testing
