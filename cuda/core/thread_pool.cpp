@@ -1,14 +1,13 @@
 #include "core/thread_pool.h"
 
 #include <algorithm>
-#include <exception>
 #include <utility>
 
 namespace detinfer {
 namespace {
 
-/// How long an idle thread looks for the next loop before it sleeps: a decode step is hundreds of short loops, and
-/// waking a sleeping thread costs more than most of them.
+/// How long a thread looks for the next loop before it sleeps: a decode step is hundreds of short loops, and waking a
+/// sleeping thread costs more than most of them.
 constexpr int kSpins = 2000;
 
 void pause() {
@@ -27,7 +26,6 @@ ThreadPool::~ThreadPool() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
-    generation_.fetch_add(1);
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
@@ -42,43 +40,52 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain, const std::function<
   body_ = &body;
   count_ = count;
   grain_ = grain;
-  next_.store(0, std::memory_order_relaxed);
-  active_.store(int(workers_.size()), std::memory_order_relaxed);
+  ranges_ = (count + grain - 1) / grain;
+  unfinished_.store(ranges_, std::memory_order_relaxed);
   {
+    // Under the lock, so that a worker that is about to sleep can't miss it.
     std::lock_guard<std::mutex> lock(mutex_);
-    generation_.fetch_add(1, std::memory_order_release);
+    untaken_.store(ranges_, std::memory_order_release);
   }
   wake_.notify_all();
-  run_items();
-  while (active_.load(std::memory_order_acquire) > 0) pause();
+  while (run_one()) {
+  }
+  for (int i = 0; unfinished_.load(std::memory_order_acquire) > 0; ++i) {
+    // A worker that holds a range may have lost its core; give it this one.
+    if (i < kSpins) {
+      pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
   if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
-void ThreadPool::run_items() {
-  for (;;) {
-    const int64_t begin = next_.fetch_add(grain_, std::memory_order_relaxed);
-    if (begin >= count_) return;
-    try {
-      (*body_)(begin, std::min(begin + grain_, count_));
-    } catch (...) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (!failure_) failure_ = std::current_exception();
-    }
+bool ThreadPool::run_one() {
+  int64_t left = untaken_.load(std::memory_order_acquire);
+  do {
+    if (left == 0) return false;
+  } while (!untaken_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel));
+  const int64_t begin = (ranges_ - left) * grain_;
+  try {
+    (*body_)(begin, std::min(begin + grain_, count_));
+  } catch (...) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
   }
+  unfinished_.fetch_sub(1, std::memory_order_acq_rel);
+  return true;
 }
 
 void ThreadPool::work() {
-  uint64_t seen = 0;
-  for (;;) {
-    for (int i = 0; i < kSpins && generation_.load(std::memory_order_acquire) == seen; ++i) pause();
-    if (generation_.load(std::memory_order_acquire) == seen) {
+  while (!stop_) {
+    for (int i = 0; i < kSpins && untaken_.load(std::memory_order_acquire) == 0; ++i) pause();
+    if (untaken_.load(std::memory_order_acquire) == 0) {
       std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+      wake_.wait(lock, [&] { return stop_ || untaken_.load(std::memory_order_acquire) > 0; });
     }
-    seen = generation_.load(std::memory_order_acquire);
-    if (stop_) return;
-    run_items();
-    active_.fetch_sub(1, std::memory_order_release);
+    while (run_one()) {
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -27,18 +28,20 @@ class ThreadPool {
 
  private:
   void work();
-  void run_items();
+  bool run_one();
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<int> active_{0};
-  std::atomic<int64_t> next_{0};
+  /// Ranges that nobody has taken yet. The fields below belong to a loop until its last range is done, so whoever has
+  /// taken a range may read them, and a thread that comes late finds nothing and touches nothing.
+  std::atomic<int64_t> untaken_{0};
+  std::atomic<int64_t> unfinished_{0};
   std::atomic<bool> stop_{false};
   const std::function<void(int64_t, int64_t)>* body_ = nullptr;
   int64_t count_ = 0;
   int64_t grain_ = 1;
+  int64_t ranges_ = 0;
   std::exception_ptr failure_;
 };
 
