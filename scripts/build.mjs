@@ -12,7 +12,8 @@ const require = createRequire(import.meta.url);
 const JOBS = '2';
 
 function run(script, args) {
-  const { status, error } = spawnSync(process.execPath, [script, ...args], { cwd: ROOT, stdio: 'inherit' });
+  const env = { ...process.env, MAKEFLAGS: 's --no-print-directory' };
+  const { status, error } = spawnSync(process.execPath, [script, ...args], { cwd: ROOT, stdio: 'inherit', env });
   if (error) throw error;
   if (status !== 0) throw new Error(`${script} ${args.join(' ')} failed with exit code ${status}`);
 }
