@@ -13,9 +13,9 @@ namespace {
 constexpr int64_t kLogitsBytes = 32 << 20;
 
 template <class T>
-const T* upload(Ops& ops, DeviceArray<T>& array, const std::vector<T>& values) {
-  T* const data = array.reserve(ops, values.size());
-  ops.upload(data, values.data(), values.size() * sizeof(T));
+const T* upload(Ops& ops, DeviceArray<T>& array, const T* values, size_t count) {
+  T* const data = array.reserve(ops, count);
+  ops.upload(data, values, count * sizeof(T));
   return data;
 }
 
@@ -49,30 +49,28 @@ void Engine::allocate_cache(int page_size, int64_t pages, int context_length) {
   const std::vector<double> frequencies = rope_frequencies(model_->rope(), layout.head_dim);
   std::vector<float> cos(context_length * frequencies.size()), sin(cos.size());
   fill_rope_tables(pool_, frequencies, context_length, cos.data(), sin.data());
-  upload(*ops_, rope_.cos, cos);
-  upload(*ops_, rope_.sin, sin);
+  upload(*ops_, rope_.cos, cos.data(), cos.size());
+  upload(*ops_, rope_.sin, sin.data(), sin.size());
 }
 
 const std::vector<SliceResult>& Engine::forward(const std::vector<ForwardSlice>& slices) {
   check_slices(slices, {model_->vocab_size(), context_length_, cache_.layout().page_size, cache_.pages()});
   results_.assign(slices.size(), SliceResult());
-  if (slices.empty()) return results_;
-  upload_batch(slices);
+  collect_rows(slices);
   collect_wanted(slices);
-  Step step{*ops_, work_, cache_, rope_, batch_};
-  model_->forward(step);
-  evaluate_wanted(step);
+  const int rows = int(host_tokens_.size());
+  for (int begin = 0; begin < rows; begin += ops_->pass_rows()) run_pass(begin, std::min(rows, begin + ops_->pass_rows()));
   return results_;
 }
 
-void Engine::upload_batch(const std::vector<ForwardSlice>& slices) {
+void Engine::collect_rows(const std::vector<ForwardSlice>& slices) {
   const int page_size = cache_.layout().page_size;
   host_tokens_.clear();
   host_positions_.clear();
   host_slots_.clear();
-  attention_slices_.clear();
+  slices_.clear();
   for (const ForwardSlice& slice : slices) {
-    attention_slices_.push_back({int(host_tokens_.size()), slice.token_count, slice.start, slice.pages});
+    slices_.push_back({int(host_tokens_.size()), slice.token_count, slice.start, slice.pages});
     for (int i = 0; i < slice.token_count; ++i) {
       const int position = slice.start + i;
       host_tokens_.push_back(slice.tokens[i]);
@@ -80,12 +78,26 @@ void Engine::upload_batch(const std::vector<ForwardSlice>& slices) {
       host_slots_.push_back(int64_t(slice.pages[position / page_size]) * page_size + position % page_size);
     }
   }
-  batch_.rows = int(host_tokens_.size());
-  batch_.tokens = upload(*ops_, tokens_, host_tokens_);
-  batch_.positions = upload(*ops_, positions_, host_positions_);
-  batch_.slots = upload(*ops_, slots_, host_slots_);
-  batch_.slices = attention_slices_.data();
-  batch_.slice_count = int(attention_slices_.size());
+}
+
+void Engine::run_pass(int begin, int end) {
+  pass_slices_.clear();
+  for (const AttentionSlice& slice : slices_) {
+    const int first = std::max(begin, slice.first_row), last = std::min(end, slice.first_row + slice.rows);
+    if (first < last) {
+      pass_slices_.push_back({first - begin, last - first, slice.start + first - slice.first_row, slice.pages});
+    }
+  }
+  Batch batch;
+  batch.rows = end - begin;
+  batch.tokens = upload(*ops_, tokens_, host_tokens_.data() + begin, batch.rows);
+  batch.positions = upload(*ops_, positions_, host_positions_.data() + begin, batch.rows);
+  batch.slots = upload(*ops_, slots_, host_slots_.data() + begin, batch.rows);
+  batch.slices = pass_slices_.data();
+  batch.slice_count = int(pass_slices_.size());
+  Step step{*ops_, work_, cache_, rope_, batch};
+  model_->forward(step);
+  evaluate_wanted(step, begin, end);
 }
 
 void Engine::collect_wanted(const std::vector<ForwardSlice>& slices) {
@@ -96,9 +108,10 @@ void Engine::collect_wanted(const std::vector<ForwardSlice>& slices) {
     report.token_id_logprobs.resize(size_t(rows) * spec.token_id_count);
   };
   wanted_.clear();
+  next_wanted_ = 0;
   for (size_t i = 0; i < slices.size(); ++i) {
     const ForwardSlice& slice = slices[i];
-    const int first = attention_slices_[i].first_row;
+    const int first = slices_[i].first_row;
     if (slice.score) {
       const ScoreSpec& score = *slice.score;
       resize(results_[i].scored, score.report, score.target_count);
@@ -134,24 +147,25 @@ void Engine::want(int row, const ForwardSlice& slice, const ReportSpec& spec, in
   wanted_.push_back(wanted);
 }
 
-void Engine::evaluate_wanted(Step& step) {
+void Engine::evaluate_wanted(Step& step, int begin, int end) {
+  // Wanted rows are in the order of rows, so those of a pass are the next ones.
   const int vocab = model_->vocab_size();
   const size_t limit = size_t(std::max<int64_t>(1, kLogitsBytes / (int64_t(vocab) * int64_t(sizeof(float)))));
-  for (size_t begin = 0; begin < wanted_.size(); begin += limit) {
-    const size_t end = std::min(wanted_.size(), begin + limit);
+  while (next_wanted_ < wanted_.size() && wanted_[next_wanted_].row < end) {
+    const size_t first = next_wanted_;
     host_rows_.clear();
     requests_.clear();
-    for (size_t i = begin; i < end; ++i) {
-      host_rows_.push_back(wanted_[i].row);
-      requests_.push_back(wanted_[i].request);
+    for (; next_wanted_ < wanted_.size() && wanted_[next_wanted_].row < end && requests_.size() < limit; ++next_wanted_) {
+      host_rows_.push_back(wanted_[next_wanted_].row - begin);
+      requests_.push_back(wanted_[next_wanted_].request);
     }
-    const int count = int(end - begin);
+    const int count = int(requests_.size());
     float* const logits = logits_.reserve(*ops_, size_t(count) * vocab);
-    model_->logits(step, upload(*ops_, rows_, host_rows_), count, logits);
+    model_->logits(step, upload(*ops_, rows_, host_rows_.data(), host_rows_.size()), count, logits);
     ops_->evaluate_rows(logits, count, vocab, requests_.data());
-    for (size_t i = begin; i < end; ++i) {
-      *wanted_[i].logprob = requests_[i - begin].logprob;
-      if (wanted_[i].token) *wanted_[i].token = requests_[i - begin].token;
+    for (int i = 0; i < count; ++i) {
+      *wanted_[first + i].logprob = requests_[i].logprob;
+      if (wanted_[first + i].token) *wanted_[first + i].token = requests_[i].token;
     }
   }
 }

@@ -47,10 +47,11 @@ class Engine {
     int32_t* token = nullptr;
   };
 
-  void upload_batch(const std::vector<ForwardSlice>& slices);
+  void collect_rows(const std::vector<ForwardSlice>& slices);
   void collect_wanted(const std::vector<ForwardSlice>& slices);
+  void run_pass(int begin, int end);
   void want(int row, const ForwardSlice& slice, const ReportSpec& spec, int index, Report& report, WantedRow wanted);
-  void evaluate_wanted(Step& step);
+  void evaluate_wanted(Step& step, int begin, int end);
 
   ThreadPool pool_;
   std::unique_ptr<Ops> ops_;
@@ -61,18 +62,21 @@ class Engine {
   KvCache cache_;
   int context_length_ = 0;
 
-  // The step's batch, kept so that a step allocates nothing.
-  Workspace work_;
-  Batch batch_;
+  // The step's rows and what is wanted of them, kept so that a step allocates next to nothing.
   std::vector<int32_t> host_tokens_, host_positions_, host_rows_;
   std::vector<int64_t> host_slots_;
-  std::vector<AttentionSlice> attention_slices_;
-  DeviceArray<int32_t> tokens_, positions_, rows_;
-  DeviceArray<int64_t> slots_;
-  DeviceArray<float> logits_;
+  std::vector<AttentionSlice> slices_;
   std::vector<WantedRow> wanted_;
   std::vector<RowRequest> requests_;
   std::vector<SliceResult> results_;
+
+  // Of the pass that runs.
+  Workspace work_;
+  std::vector<AttentionSlice> pass_slices_;
+  size_t next_wanted_ = 0;
+  DeviceArray<int32_t> tokens_, positions_, rows_;
+  DeviceArray<int64_t> slots_;
+  DeviceArray<float> logits_;
 };
 
 }  // namespace detinfer

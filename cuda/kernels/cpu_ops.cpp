@@ -31,6 +31,7 @@ class CpuOps : public Ops {
   explicit CpuOps(ThreadPool& pool) : pool_(pool) {}
 
   std::string device_name() const override { return cpu_isa_name(cpu_isa()); }
+  int pass_rows() const override { return 1024; }
 
   std::shared_ptr<void> allocate(size_t bytes) override {
     auto buffer = std::make_shared<AlignedBuffer<char>>(bytes);

@@ -42,6 +42,8 @@ class Ops {
 
   /// Name of the GPU or instruction set.
   virtual std::string device_name() const = 0;
+  /// Rows that one pass through the model should have at most: more make buffers larger and nothing faster.
+  virtual int pass_rows() const = 0;
 
   /// Zeroed memory, which the device may commit on first use. @throws Error kOutOfMemory
   virtual std::shared_ptr<void> allocate(size_t bytes) = 0;

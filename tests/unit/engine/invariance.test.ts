@@ -113,6 +113,7 @@ describe.each(['qwen3-tiny', 'llama31-tiny', 'demo'])('%s', (name) => {
   });
 });
 
+// Longer than a pass of the engine too, which takes 1024 rows.
 describe('a context of more than two splits of attention', () => {
   const length = 1100;
   const engine = load(MODEL_FOLDERS['qwen3-tiny']!, { jsonModelOverrideArgs: '{"max_position_embeddings": 2048}' });
