@@ -76,13 +76,30 @@ describe('detinfer launch', () => {
     expect(await program.ended).toBe(0);
   });
 
-  test('a stop while weights are loading leaves nothing behind', async () => {
-    const program = launch();
+  test('a second Ctrl-C ends it at once', async () => {
+    const program = await ready();
+    const workers = descendants(program.child.pid ?? 0);
+    const request = longRequest(program).catch(() => 'connection lost');
+    await sleep(500);
+    program.child.kill('SIGINT');
+    await program.until('SIGINT: stopping');
+    program.child.kill('SIGINT');
+    expect(await program.ended).toBe(130);
+    expect(await request).toBe('connection lost');
+    expect(await survivors(workers, 10)).toEqual([]);
+  });
+
+  test('a stop while weights are being made leaves nothing behind', async () => {
+    const model = join(PACKAGE_ROOT, 'tests', 'fixtures', 'qwen3-0.6b-shape');
+    const program = launch('--model-path', model, '--load-format', 'dummy', '--skip-tokenizer-init');
     running.push(program);
-    await program.until('demo model');
+    await program.until('Loading weights: 25%');
+    const workers = descendants(program.child.pid ?? 0);
+    expect(workers.length).toBeGreaterThan(0);
     program.child.kill('SIGINT');
     expect(await program.ended).toBe(0);
-    expect(await survivors(descendants(program.child.pid ?? 0), 5)).toEqual([]);
+    expect(program.output()).not.toContain(READY);
+    expect(await survivors(workers, 5)).toEqual([]);
   });
 
   test('a killed parent leaves no worker, even in the middle of a request', async () => {

@@ -2,15 +2,16 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { PACKAGE_ROOT } from '../../lib/cli/package.js';
-import { addressOf, READY, start, survivors, descendants } from './program.js';
+import { addressOf, descendants, READY, start, survivors, type Program } from './program.js';
 
 /** Compiling the engine on a slow machine takes its time. */
 const MINUTES = 60_000;
 
 let folder = '';
 let app = '';
+const running: Program[] = [];
 
 /** Packs the project as it would be published and installs the archive in an empty project elsewhere. */
 beforeAll(() => {
@@ -24,12 +25,34 @@ beforeAll(() => {
   npm(app, 'install', '--no-audit', '--no-fund', archive);
 }, 10 * MINUTES);
 
+afterEach(() => {
+  for (const { child } of running.splice(0)) {
+    try {
+      process.kill(-(child.pid ?? 0), 'SIGKILL');
+    } catch {
+      // The group has ended, as it should have.
+    }
+  }
+});
+
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 function npm(cwd: string, ...args: string[]): string {
   // Variables of the npm that runs this test would name another project.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(?!config_nodedir)/i.test(name)));
   return execFileSync('npm', args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** `npx detinfer` in a process group of its own, as a terminal starts it. */
+function npx(command: string): Program {
+  const program = start('npx', ['detinfer', command, '--port', '0'], { cwd: app, detached: true });
+  running.push(program);
+  return program;
+}
+
+/** Reaches every process that the terminal's command has started; npx alone does not pass signals on. */
+function ctrlC(program: Program): void {
+  process.kill(-(program.child.pid ?? 0), 'SIGINT');
 }
 
 const installed = (...path: string[]): string => join(app, 'node_modules', 'detinfer', ...path);
@@ -45,7 +68,7 @@ describe('the installed package', () => {
   });
 
   test('serves the demo model through npx and stops', async () => {
-    const program = start('npx', ['detinfer', 'launch', '--port', '0'], { cwd: app });
+    const program = npx('launch');
     await program.until(READY, 60);
     const response = await fetch(`${addressOf(program)}/generate`, {
       method: 'POST',
@@ -55,17 +78,20 @@ describe('the installed package', () => {
     expect(response.status).toBe(200);
     expect(((await response.json()) as { text: string }).text).toBe(' 5');
     const processes = descendants(program.child.pid ?? 0);
-    program.child.kill('SIGTERM');
+    expect(processes.length).toBeGreaterThanOrEqual(2);
+    ctrlC(program);
+    // npx itself ends by the signal; the server says that it ended in order.
     await program.ended;
+    expect(program.output()).toContain('Stopped.');
     expect(await survivors(processes, 10)).toEqual([]);
   });
 
   test('builds the engine at the first launch where install scripts did not run', async () => {
     rmSync(installed('build', 'Release', 'detinfer_cpu.node'));
-    const program = start('npx', ['detinfer', 'launch', '--port', '0'], { cwd: app });
+    const program = npx('launch');
     await program.until(READY, 5 * 60);
     expect(program.output()).toContain('The native engine is not built yet. Building it once');
-    program.child.kill('SIGTERM');
+    ctrlC(program);
     await program.ended;
   }, 10 * MINUTES);
 });
