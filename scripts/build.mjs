@@ -45,7 +45,8 @@ function buildNative() {
   const headers = nodeHeaders();
   // What configuring depends on: a glob in binding.gyp is expanded only then.
   const sources = ['cuda', 'tests/native'].flatMap(filesBelow).filter((name) => name.endsWith('.cpp'));
-  const state = [process.version, process.arch, ...headers, readFileSync(join(ROOT, 'binding.gyp')), ...sources].join('\n');
+  const gyp = readFileSync(join(ROOT, 'binding.gyp'), 'utf8');
+  const state = [process.version, process.arch, ...headers, gyp, ...sources].join('\n');
   const stamp = join(ROOT, 'build', 'configured.txt');
   if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== state) {
     rmSync(stamp, { force: true });

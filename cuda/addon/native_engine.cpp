@@ -10,7 +10,8 @@ Napi::Function NativeEngine::define(Napi::Env env) {
   return DefineClass(env, "NativeEngine",
                      {InstanceMethod<&NativeEngine::facts>("facts"), InstanceMethod<&NativeEngine::load>("load"),
                       InstanceMethod<&NativeEngine::allocate_cache>("allocateCache"),
-                      InstanceMethod<&NativeEngine::forward>("forward"), InstanceMethod<&NativeEngine::close>("close")});
+                      InstanceMethod<&NativeEngine::forward>("forward"),
+                      InstanceMethod<&NativeEngine::close>("close")});
 }
 
 NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NativeEngine>(info) {

@@ -58,8 +58,8 @@ const std::vector<SliceResult>& Engine::forward(const std::vector<ForwardSlice>&
   results_.assign(slices.size(), SliceResult());
   collect_rows(slices);
   collect_wanted(slices);
-  const int rows = int(host_tokens_.size());
-  for (int begin = 0; begin < rows; begin += ops_->pass_rows()) run_pass(begin, std::min(rows, begin + ops_->pass_rows()));
+  const int rows = int(host_tokens_.size()), limit = ops_->pass_rows();
+  for (int begin = 0; begin < rows; begin += limit) run_pass(begin, std::min(rows, begin + limit));
   return results_;
 }
 
@@ -151,11 +151,12 @@ void Engine::evaluate_wanted(Step& step, int begin, int end) {
   // Wanted rows are in the order of rows, so those of a pass are the next ones.
   const int vocab = model_->vocab_size();
   const size_t limit = size_t(std::max<int64_t>(1, kLogitsBytes / (int64_t(vocab) * int64_t(sizeof(float)))));
-  while (next_wanted_ < wanted_.size() && wanted_[next_wanted_].row < end) {
+  const auto more = [&] { return next_wanted_ < wanted_.size() && wanted_[next_wanted_].row < end; };
+  while (more()) {
     const size_t first = next_wanted_;
     host_rows_.clear();
     requests_.clear();
-    for (; next_wanted_ < wanted_.size() && wanted_[next_wanted_].row < end && requests_.size() < limit; ++next_wanted_) {
+    for (; more() && requests_.size() < limit; ++next_wanted_) {
       host_rows_.push_back(wanted_[next_wanted_].row - begin);
       requests_.push_back(wanted_[next_wanted_].request);
     }

@@ -1,5 +1,5 @@
-// The graph that dense decoders share: embedding, pre-norm layers of attention and MLP on a residual stream, a last norm
-// and an output head, which may be the embedding table.
+// The graph that dense decoders share: embedding, pre-norm layers of attention and MLP on a residual stream, a last
+// norm and an output head, which may be the embedding table.
 #pragma once
 
 #include <string>

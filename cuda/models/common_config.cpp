@@ -19,7 +19,8 @@ std::string rope_type(const ConfigMap& config, const std::string& group) {
 RopeSpec rope_config(const ConfigMap& config) {
   const bool nested = config.has("rope_parameters"), scaled = config.has("rope_scaling");
   const std::string group = nested ? "rope_parameters" : "rope_scaling";
-  const std::string theta = nested && config.has("rope_parameters.rope_theta") ? "rope_parameters.rope_theta" : "rope_theta";
+  const std::string nested_theta = "rope_parameters.rope_theta";
+  const std::string theta = config.has(nested_theta) ? nested_theta : "rope_theta";
   RopeSpec rope;
   rope.theta = config.positive_number(theta, rope.theta);
   const std::string type = nested || scaled ? rope_type(config, group) : "default";

@@ -7,8 +7,8 @@
 namespace detinfer {
 
 /// Reads rope_parameters (transformers 5) or rope_theta and rope_scaling (Hub).
-/// @throws Error kUnsupported for a rope type other than default and llama3, kInvalidModel when both styles are there and
-/// disagree.
+/// @throws Error kUnsupported for a rope type other than default and llama3, kInvalidModel when both styles are there
+/// and disagree.
 RopeSpec rope_config(const ConfigMap& config);
 
 /// Refuses, by name, what would change the result of every family: quantization, another activation, biases, sliding

@@ -29,7 +29,8 @@ class Model {
 
   /// Runs the batch through all layers; keys and values go to the cache, the last hidden states stay in the workspace.
   virtual void forward(Step& step) const = 0;
-  /// Logits of some rows of the last forward(). @param rows [count], in the device's memory @param out [count][vocab_size]
+  /// Logits of some rows of the last forward().
+  /// @param rows [count], in the device's memory @param out [count][vocab_size]
   virtual void logits(Step& step, const int32_t* rows, int count, float* out) const = 0;
 };
 

@@ -44,8 +44,8 @@ export function kvPages(input: KvBudgetInput): number {
   const budget = input.freeBytes * memFractionStatic - weightBytes;
   if (budget < pageBytes) {
     throw outOfMemory(
-      `--mem-fraction-static ${memFractionStatic} of ${gib(input.freeBytes)} free leaves no room for the KV cache beside ` +
-        `weights of ${gib(weightBytes)}; raise it, or set --max-total-tokens`,
+      `--mem-fraction-static ${memFractionStatic} of ${gib(input.freeBytes)} free leaves no room for the KV cache ` +
+        `beside weights of ${gib(weightBytes)}; raise it, or set --max-total-tokens`,
     );
   }
   return Math.max(1, Math.floor(Math.min(budget / pageBytes, MAX_DEFAULT_TOKENS / pageSize)));

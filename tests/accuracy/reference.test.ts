@@ -1,4 +1,4 @@
-/** The engine against recorded runs of the models' reference implementation; tests/fixtures/MODELS.md describes them. */
+/** The engine against recorded runs of the models' reference implementation (tests/fixtures/MODELS.md). */
 import { copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

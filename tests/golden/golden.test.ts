@@ -1,6 +1,6 @@
 /**
- * Whole runs against recorded digests, on every instruction set of this machine. After a change of the numeric contract,
- * and only then: node scripts/record-golden.mjs.
+ * Whole runs against recorded digests, on every instruction set of this machine. After a change of the numeric
+ * contract, and only then: node scripts/record-golden.mjs.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -41,7 +41,8 @@ void dummy_weights_follow_their_recipe() {
 void dummy_weights_have_the_declared_distribution() {
   ThreadPool pool(2);
   const auto source = make_dummy_weights();
-  const auto a = read(*source, pool, {"a", {1000, 1000}, 1.0, 0.05}), b = read(*source, pool, {"b", {1000, 1000}, 1.0, 0.05});
+  const auto a = read(*source, pool, {"a", {1000, 1000}, 1.0, 0.05});
+  const auto b = read(*source, pool, {"b", {1000, 1000}, 1.0, 0.05});
   double sum = 0.0, squares = 0.0;
   int equal = 0;
   for (size_t i = 0; i < a.size(); ++i) {

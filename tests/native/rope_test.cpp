@@ -31,7 +31,8 @@ void fast_path_equals_reference() {
       std::vector<int32_t> row_positions(23);
       for (int32_t& position : row_positions) position = int32_t(random() % positions);
       const auto qkv = draw(kind, row_positions.size() * (c.heads + 2 * c.kv_heads) * c.head_dim, random);
-      const auto q_norm = draw(Operands::kNormal, c.head_dim, random), k_norm = draw(Operands::kNormal, c.head_dim, random);
+      const auto q_norm = draw(Operands::kNormal, c.head_dim, random);
+      const auto k_norm = draw(Operands::kNormal, c.head_dim, random);
 
       RopeArgs args;
       args.qkv = qkv.data();

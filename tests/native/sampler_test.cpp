@@ -59,7 +59,9 @@ void fast_path_equals_reference() {
   std::mt19937_64 random(41);
   ThreadPool pool(2);
   for (int trial = 0; trial < 150; ++trial) {
-    const int n = trial % 10 == 0 ? 1 + trial : trial == 71 ? 151936 : trial % 10 == 1 ? 40000 : 1 + int(random() % 3000);
+    int n = 1 + int(random() % 3000);
+    if (trial % 10 == 0) n = 1 + trial;
+    if (trial % 10 == 1) n = trial == 71 ? 151936 : 40000;
     const float deviation = trial % 5 == 0 ? 0.01f : trial % 5 == 1 ? 12.0f : 2.5f;
     std::vector<float> logits = draw_logits(n, deviation, trial % 3 == 0, random);
     const int rows = 1 + trial % 3;

@@ -1,7 +1,7 @@
 // From the fused q, k, v outputs of a linear to what attention reads: per-head RMSNorm of q and k (where the model has
 // it), rotation by position, and keys and values written to the cache. Equal to its parts bit for bit.
-// Rotation pairs element i with i + head_dim/2: y1 = x1·cos - x2·sin, y2 = x2·cos + x1·sin, each product rounded to f32,
-// then the sum, then once to bf16.
+// Rotation pairs element i with i + head_dim/2: y1 = x1·cos - x2·sin, y2 = x2·cos + x1·sin; each product is rounded to
+// f32, then the sum, and the result once to bf16.
 #pragma once
 
 #include "core/numerics.h"

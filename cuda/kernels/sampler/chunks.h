@@ -1,5 +1,5 @@
-// A row of the vocabulary cut into a few chunks: work for the threads when there are fewer rows than threads. Results of
-// chunks are combined by operations whose order can't be seen: integer sums, maxima.
+// A row of the vocabulary cut into a few chunks: work for the threads when there are fewer rows than threads. Chunks are
+// combined by operations whose order can't be seen: integer sums, maxima.
 #pragma once
 
 #include <algorithm>

@@ -16,7 +16,9 @@ const SLICE: ForwardSlice = {
   sample: null,
 };
 
-const sampled = (change: Partial<SampleSpec>): Partial<ForwardSlice> => ({ sample: { ...GREEDY, greedy: false, ...change } });
+const sampled = (change: Partial<SampleSpec>): Partial<ForwardSlice> => ({
+  sample: { ...GREEDY, greedy: false, ...change },
+});
 
 describe('forward refuses', () => {
   test.each<[string, Partial<ForwardSlice>, string]>([

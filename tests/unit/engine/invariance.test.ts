@@ -3,7 +3,15 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 
 import type { Engine, ForwardSlice, SampleSpec } from '../../../lib/engine/types.js';
-import { FIXTURES, forwardOne, GREEDY, load, MODEL_FOLDERS, pagesFor, scorePrompt } from '../../accuracy/engine-runs.js';
+import {
+  FIXTURES,
+  forwardOne,
+  GREEDY,
+  load,
+  MODEL_FOLDERS,
+  pagesFor,
+  scorePrompt,
+} from '../../accuracy/engine-runs.js';
 
 const LENGTH = 150;
 const NEXT = { top: 3, tokenIds: [5, 1] };

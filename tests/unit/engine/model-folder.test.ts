@@ -34,7 +34,8 @@ describe('readModelFolder', () => {
   });
 
   test('a model without stop tokens has none', () => {
-    expect(readModelFolder(makeFolder({ 'config.json': { ...tinyConfig(), eos_token_id: null } })).eosTokenIds).toEqual([]);
+    const folder = makeFolder({ 'config.json': { ...tinyConfig(), eos_token_id: null } });
+    expect(readModelFolder(folder).eosTokenIds).toEqual([]);
   });
 
   test.each<[string, object | string, string]>([
