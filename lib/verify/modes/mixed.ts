@@ -5,7 +5,7 @@ import { AnswerSet, Check, outputSample } from '../answer-set.js';
 import { samplingParams, trials, type Mode, type TestContext } from '../context.js';
 
 const LONG_PROBE_CHARACTERS = 2048;
-const MAX_FILLER_CHARACTERS = 1024;
+const MAX_FILLER_CHARACTERS = 512;
 /** Separate requests that are in flight with each batch. */
 const TRAFFIC_REQUESTS = 4;
 const MAX_TRAFFIC_BATCH = 3;

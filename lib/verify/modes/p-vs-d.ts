@@ -4,7 +4,7 @@ import { DetinferError } from '../../protocol/errors.js';
 import { AnswerSet, Check, idOf, logprobOf, type Sample } from '../answer-set.js';
 import { flushCache, samplingParams, trials, type Mode, type TestContext } from '../context.js';
 
-const LONGEST_SLICE_CHARACTERS = 1024;
+const LONGEST_SLICE_CHARACTERS = 256;
 
 /**
  * Prefill against decode: trial i generates a batch of i answers with all logprobs, flushes the cache, and sends each
