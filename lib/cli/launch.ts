@@ -16,6 +16,9 @@ const READY_LINE = 'The server is fired up and ready to roll!';
 /** Exit code of a process that Ctrl-C ends, by convention. */
 const INTERRUPTED = 130;
 
+/** Under npm one Ctrl-C arrives twice, from the terminal and from npm, which passes it on. */
+const ONE_KEYPRESS_MS = 300;
+
 /** `detinfer launch`: serves until a signal (exit code 0) or the end of the engine (exit code 1). */
 export function launchCommand(): Command {
   const command = new Command('launch')
@@ -59,15 +62,18 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
   return 1;
 }
 
-/** Resolves at the first SIGINT or SIGTERM. The second SIGINT ends the process at once. */
+/** Resolves at the first SIGINT or SIGTERM. A second Ctrl-C ends the process at once. */
 function stopSignal(log: Log): Promise<'stop'> {
   return new Promise((resolve) => {
-    let stopping = false;
+    let firstAt: number | null = null;
     const onSignal = (signal: NodeJS.Signals): void => {
-      if (stopping && signal === 'SIGINT') process.exit(INTERRUPTED);
-      if (!stopping) log('info', `${signal}: stopping once running requests have ended, within seconds. Ctrl-C again stops at once.`);
-      stopping = true;
-      resolve('stop');
+      if (firstAt === null) {
+        firstAt = performance.now();
+        log('info', `${signal}: stopping once running requests have ended, within seconds. Ctrl-C again stops at once.`);
+        resolve('stop');
+      } else if (signal === 'SIGINT' && performance.now() - firstAt > ONE_KEYPRESS_MS) {
+        process.exit(INTERRUPTED);
+      }
     };
     process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   });

@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { DEMO_MODEL_PATH, PACKAGE_ROOT } from '../../lib/cli/package.js';
-import { addressOf, descendants, launch, READY, start, survivors, type Program } from './program.js';
+import { addressOf, ctrlC, descendants, killGroup, launch, READY, start, survivors, type Program } from './program.js';
 
 const running: Program[] = [];
 
 afterEach(async () => {
-  for (const { child } of running) child.kill('SIGKILL');
+  running.forEach(killGroup);
   await Promise.all(running.splice(0).map((program) => program.ended));
 });
 
@@ -65,12 +65,12 @@ describe('detinfer launch', () => {
   });
 
   test('Ctrl-C in a terminal, which reaches the whole process group, stops it cleanly', async () => {
-    const program = start(process.execPath, ['bin/detinfer.js', 'launch', '--port', '0'], { detached: true });
+    const program = start(process.execPath, ['bin/detinfer.js', 'launch', '--port', '0']);
     running.push(program);
     await program.until(READY);
     const request = longRequest(program);
     await sleep(500);
-    process.kill(-(program.child.pid ?? 0), 'SIGINT');
+    ctrlC(program);
     const { body } = await request;
     expect(body).not.toContain('WORKER_DIED');
     expect(await program.ended).toBe(0);
@@ -83,10 +83,22 @@ describe('detinfer launch', () => {
     await sleep(500);
     program.child.kill('SIGINT');
     await program.until('SIGINT: stopping');
+    await sleep(500);
     program.child.kill('SIGINT');
     expect(await program.ended).toBe(130);
     expect(await request).toBe('connection lost');
     expect(await survivors(workers, 10)).toEqual([]);
+  });
+
+  test('Ctrl-C under npm start, where it arrives twice, stops it cleanly', async () => {
+    const program = start('npm', ['start', '--', '--port', '0']);
+    running.push(program);
+    await program.until(READY);
+    const processes = descendants(program.child.pid ?? 0);
+    ctrlC(program);
+    await program.ended;
+    expect(program.output()).toContain('Stopped.');
+    expect(await survivors(processes, 5)).toEqual([]);
   });
 
   test('a stop while weights are being made leaves nothing behind', async () => {

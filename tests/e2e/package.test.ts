@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { PACKAGE_ROOT } from '../../lib/cli/package.js';
-import { addressOf, descendants, READY, start, survivors, type Program } from './program.js';
+import { addressOf, ctrlC, descendants, killGroup, READY, start, survivors, type Program } from './program.js';
 
 /** Compiling the engine on a slow machine takes its time. */
 const MINUTES = 60_000;
@@ -25,15 +25,7 @@ beforeAll(() => {
   npm(app, 'install', '--no-audit', '--no-fund', archive);
 }, 10 * MINUTES);
 
-afterEach(() => {
-  for (const { child } of running.splice(0)) {
-    try {
-      process.kill(-(child.pid ?? 0), 'SIGKILL');
-    } catch {
-      // The group has ended, as it should have.
-    }
-  }
-});
+afterEach(() => running.splice(0).forEach(killGroup));
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -43,16 +35,10 @@ function npm(cwd: string, ...args: string[]): string {
   return execFileSync('npm', args, { cwd, env, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** `npx detinfer` in a process group of its own, as a terminal starts it. */
 function npx(command: string): Program {
-  const program = start('npx', ['detinfer', command, '--port', '0'], { cwd: app, detached: true });
+  const program = start('npx', ['detinfer', command, '--port', '0'], app);
   running.push(program);
   return program;
-}
-
-/** Reaches every process that the terminal's command has started; npx alone does not pass signals on. */
-function ctrlC(program: Program): void {
-  process.kill(-(program.child.pid ?? 0), 'SIGINT');
 }
 
 const installed = (...path: string[]): string => join(app, 'node_modules', 'detinfer', ...path);

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PACKAGE_ROOT } from '../../lib/cli/package.js';
@@ -16,9 +16,10 @@ export interface Program {
   ended: Promise<number | string>;
 }
 
-export function start(command: string, args: string[], options: SpawnOptions = {}): Program {
-  const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', ...options.env };
-  const child = spawn(command, args, { cwd: PACKAGE_ROOT, ...options, env, stdio: ['ignore', 'pipe', 'pipe'] });
+/** Starts a program in a process group of its own, as a terminal does. */
+export function start(command: string, args: string[], cwd = PACKAGE_ROOT): Program {
+  const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' };
+  const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   child.stdout?.on('data', (data: Buffer) => (output += data.toString()));
   child.stderr?.on('data', (data: Buffer) => (output += data.toString()));
@@ -46,6 +47,20 @@ export function start(command: string, args: string[], options: SpawnOptions = {
 /** Starts `detinfer launch` of the working tree on a free port. */
 export function launch(...flags: string[]): Program {
   return start(process.execPath, ['bin/detinfer.js', 'launch', '--port', '0', '--threads', '1', ...flags]);
+}
+
+/** What a terminal does at Ctrl-C: the signal reaches every process that its command has started. */
+export function ctrlC(program: Program): void {
+  process.kill(-(program.child.pid ?? 0), 'SIGINT');
+}
+
+/** Ends whatever is left of a program. */
+export function killGroup(program: Program): void {
+  try {
+    process.kill(-(program.child.pid ?? 0), 'SIGKILL');
+  } catch {
+    // All of it has ended, as it should have.
+  }
 }
 
 /** The address that a launched server has printed. */
