@@ -7,19 +7,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT, prepare, runCommand } from './prepare.mjs';
 
-const scratch = mkdtempSync(join(tmpdir(), 'detinfer-test-'));
-
-/** Each suite resolves to the number of tests that passed and failed. */
-const SUITES = {
+/** Checks that are no jest tests; each resolves to how many passed and failed. */
+const CHECKS = {
   native: () => counted(join(ROOT, 'build', 'Release', 'detinfer_native_tests')),
   layers: () => oneCheck('check-layers.mjs'),
   docs: () => oneCheck('check-docs.mjs'),
-  unit: () => jest('unit', ['dist/tests/unit']),
-  accuracy: () => jest('accuracy', ['dist/tests/accuracy']),
-  determinism: () => jest('determinism', ['dist/tests/determinism']),
-  golden: () => jest('golden', ['dist/tests/golden']),
-  e2e: () => jest('e2e', ['dist/tests/e2e']),
 };
+
+/** Folders of tests/ that jest runs. */
+const JEST_SUITES = ['unit', 'accuracy', 'determinism', 'golden', 'e2e'];
 
 /** A script of this folder is one test. */
 async function oneCheck(script) {
@@ -36,17 +32,28 @@ async function counted(program) {
   return { passed: Number(passed), failed: Number(failed) + (code !== 0 && Number(failed) === 0 ? 1 : 0) };
 }
 
-async function jest(name, paths) {
-  const report = join(scratch, `${name}.json`);
-  const args = ['--experimental-vm-modules', '--no-warnings', join('node_modules', 'jest', 'bin', 'jest.js')];
-  await runCommand(process.execPath, [...args, ...paths, '--maxWorkers=2', '--json', `--outputFile=${report}`], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  const result = JSON.parse(readFileSync(report, 'utf8'));
-  // A file that does not even load has no tests of its own to fail; a test that was skipped did not pass.
-  const failed = result.numFailedTests + result.numRuntimeErrorTestSuites + result.numPendingTests;
-  if (result.numTotalTests === 0) throw new Error(`no tests found in ${paths.join(', ')}`);
-  return { passed: result.numPassedTests, failed };
+/** Runs suites side by side and resolves to the counts of each. */
+async function jest(suites) {
+  const scratch = mkdtempSync(join(tmpdir(), 'detinfer-test-'));
+  const report = join(scratch, 'jest.json');
+  try {
+    const node = ['--experimental-vm-modules', '--no-warnings', join('node_modules', 'jest', 'bin', 'jest.js')];
+    const paths = suites.map((name) => `dist/tests/${name}/`);
+    await runCommand(process.execPath, [...node, ...paths, '--maxWorkers=2', '--json', `--outputFile=${report}`], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const { testResults } = JSON.parse(readFileSync(report, 'utf8'));
+    return suites.map((name) => [name, countTests(testResults.filter((file) => file.name.includes(`/dist/tests/${name}/`)))]);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** A test that was skipped did not pass, a file that does not load counts as a failed test, and so does an empty suite. */
+function countTests(files) {
+  const tests = files.flatMap((file) => (file.assertionResults.length > 0 ? file.assertionResults : [file]));
+  const passed = tests.filter(({ status }) => status === 'passed').length;
+  return { passed, failed: Math.max(tests.length, 1) - passed };
 }
 
 /** Runs a program, shows its output and keeps it. */
@@ -63,36 +70,44 @@ function capture(program, args) {
   });
 }
 
-async function run(name) {
-  console.log(`\n== ${name}`);
-  const start = Date.now();
-  const result = await SUITES[name]().catch((error) => {
-    console.error(error.message);
-    return { passed: 0, failed: 1 };
-  });
-  console.log(`${name}: ${result.passed} passed, ${result.failed} failed (${((Date.now() - start) / 1000).toFixed(1)} s)`);
-  return result;
+function show(name, { passed, failed }, start) {
+  console.log(`${name}: ${passed} passed, ${failed} failed (after ${((Date.now() - start) / 1000).toFixed(0)} s)`);
 }
 
-const names = process.argv.slice(2);
-const unknown = names.find((name) => !(name in SUITES));
-if (unknown !== undefined) {
-  console.error(`There is no suite '${unknown}'. Suites: ${Object.keys(SUITES).join(', ')}`);
-  process.exit(1);
-}
-try {
+async function main(names) {
+  const known = [...Object.keys(CHECKS), ...JEST_SUITES];
+  const unknown = names.find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new Error(`There is no suite '${unknown}'. Suites: ${known.join(', ')}`);
+  const chosen = names.length > 0 ? known.filter((name) => names.includes(name)) : known;
+
   await prepare();
-  const sum = { passed: 0, failed: 0 };
-  for (const name of names.length > 0 ? names : Object.keys(SUITES)) {
-    const result = await run(name);
-    sum.passed += result.passed;
-    sum.failed += result.failed;
+  const start = Date.now();
+  const results = [];
+  for (const name of chosen.filter((each) => each in CHECKS)) {
+    console.log(`\n== ${name}`);
+    const result = await CHECKS[name]().catch((error) => {
+      console.error(error.message);
+      return { passed: 0, failed: 1 };
+    });
+    show(name, result, start);
+    results.push(result);
   }
-  console.log(`\n${sum.passed} passed, ${sum.failed} failed`);
-  process.exitCode = sum.failed === 0 ? 0 : 1;
+  const suites = chosen.filter((name) => JEST_SUITES.includes(name));
+  if (suites.length > 0) {
+    console.log(`\n== ${suites.join(', ')}`);
+    for (const [name, result] of await jest(suites)) {
+      show(name, result, start);
+      results.push(result);
+    }
+  }
+  const [passed, failed] = ['passed', 'failed'].map((key) => results.reduce((sum, result) => sum + result[key], 0));
+  console.log(`\n${passed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;
-} finally {
-  rmSync(scratch, { recursive: true, force: true });
 }
