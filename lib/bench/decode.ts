@@ -11,6 +11,8 @@ export interface DecodeOptions {
   promptTokens: number;
   /** Tokens decoded one by one. */
   newTokens: number;
+  /** Times that all of it is done; the fastest counts, as with the bandwidth, since a machine may have other guests. */
+  rounds: number;
 }
 
 export interface DecodeReport {
@@ -46,7 +48,7 @@ const GREEDY: SampleSpec = {
 
 /**
  * Prefills a random prompt and decodes from it, alone, in this process: the engine without server and scheduler. The
- * bandwidth is measured before and after, since a machine may have other guests; the better one counts.
+ * bandwidth is measured before and after, and the better one counts.
  * @throws DetinferError when the model can't be loaded, the lengths don't fit, or the native benchmark is not built.
  */
 export async function benchDecode(args: ServerArgs, options: DecodeOptions, nativeBench: string): Promise<DecodeReport> {
@@ -55,7 +57,7 @@ export async function benchDecode(args: ServerArgs, options: DecodeOptions, nati
   try {
     checkFit(info, options);
     const before = await measureReadBandwidth(nativeBench, info.threads);
-    const { prefillSeconds, decodeSeconds } = generate(engine, options);
+    const { prefillSeconds, decodeSeconds } = fastest(engine, options);
     const after = await measureReadBandwidth(nativeBench, info.threads);
     const bandwidth = Math.max(before, after);
     const meanLength = options.promptTokens + (options.newTokens - 1) / 2;
@@ -86,7 +88,7 @@ export function formatDecode(report: DecodeReport): string[] {
     `Read bandwidth   ${(report.bandwidthBytesPerSecond / 1e9).toFixed(1)} GB/s, measured`,
     `Memory floor     ${(report.bytesPerToken / 1e6).toFixed(2)} MB per token: ${report.floorTokensPerSecond.toFixed(1)} tokens/s`,
     `Decode, batch 1  ${report.decodeTokensPerSecond.toFixed(1)} tokens/s: ${share(report.decodeTokensPerSecond)} ` +
-      `(${options.newTokens} tokens from position ${options.promptTokens})`,
+      `(${options.newTokens} tokens from position ${options.promptTokens}, best of ${options.rounds})`,
     `Prefill          ${report.prefillTokensPerSecond.toFixed(1)} tokens/s: ${share(report.prefillTokensPerSecond)} ` +
       `(${options.promptTokens} tokens in chunks of ${chunkSize(info, options)})`,
   ];
@@ -105,7 +107,22 @@ function chunkSize({ chunkedPrefillSize }: EngineInfo, { promptTokens }: DecodeO
   return chunkedPrefillSize > 0 ? Math.min(chunkedPrefillSize, promptTokens) : promptTokens;
 }
 
-function generate(engine: Engine, options: DecodeOptions): { prefillSeconds: number; decodeSeconds: number } {
+interface Seconds {
+  prefillSeconds: number;
+  decodeSeconds: number;
+}
+
+function fastest(engine: Engine, options: DecodeOptions): Seconds {
+  // The first pass touches every page of the weights and of the cache; it is not what is measured.
+  generate(engine, { ...options, newTokens: 1 });
+  const rounds = Array.from({ length: options.rounds }, () => generate(engine, options));
+  return {
+    prefillSeconds: Math.min(...rounds.map((round) => round.prefillSeconds)),
+    decodeSeconds: Math.min(...rounds.map((round) => round.decodeSeconds)),
+  };
+}
+
+function generate(engine: Engine, options: DecodeOptions): Seconds {
   const { info } = engine;
   const pages = Array.from({ length: Math.ceil((options.promptTokens + options.newTokens) / info.pageSize) }, (_, i) => i);
   const prompt = new SeededRandom(1).tokenIds(options.promptTokens, info.vocabSize);
@@ -116,15 +133,9 @@ function generate(engine: Engine, options: DecodeOptions): { prefillSeconds: num
     const [result] = engine.forward([{ tokens, start, pages, logprobTemperature: 1, score: null, sample }]);
     return (result as { token: number }).token;
   };
-  const prefill = (): number => {
-    let token = -1;
-    for (let start = 0; start < prompt.length; start += chunk) token = forward(prompt.slice(start, start + chunk), start);
-    return token;
-  };
-  // The first pass touches every page of the weights and of the cache; it is not what is measured.
-  prefill();
   const begin = performance.now();
-  let token = prefill();
+  let token = -1;
+  for (let start = 0; start < prompt.length; start += chunk) token = forward(prompt.slice(start, start + chunk), start);
   const prefilled = performance.now();
   for (let i = 0; i < options.newTokens; i++) token = forward([token], options.promptTokens + i);
   const end = performance.now();

@@ -86,6 +86,7 @@ interface DecodeFlags {
   threads?: number;
   promptTokens: number;
   newTokens: number;
+  rounds: number;
   json?: string;
 }
 
@@ -97,17 +98,18 @@ function decodeCommand(): Command {
   option(command, '--threads <n>', 'CPU threads (all cores by default)', undefined, integer({ min: 1 }));
   option(command, '--prompt-tokens <n>', 'tokens to prefill', 256, integer({ min: 1 }));
   option(command, '--new-tokens <n>', 'tokens to decode', 64, integer({ min: 1 }));
+  option(command, '--rounds <n>', 'times to do it; the fastest counts', 3, integer({ min: 1 }));
   option(command, '--json <file>', 'write the result as JSON', undefined, text());
   return command.action(async () => {
     await guarded(() => decode(command.opts<DecodeFlags>()));
   });
 }
 
-async function decode({ modelPath, loadFormat, threads, promptTokens, newTokens, json }: DecodeFlags): Promise<number> {
+async function decode({ modelPath, loadFormat, threads, promptTokens, newTokens, rounds, json }: DecodeFlags): Promise<number> {
   // The other commands must work without the native engine, which this loads.
   const { benchDecode, formatDecode } = await import('../bench/decode.js');
   const args = toServerArgs({ modelPath, loadFormat, threads: threads ?? null }, DEMO_MODEL_PATH);
-  const report = await benchDecode(args, { promptTokens, newTokens }, NATIVE_BENCH);
+  const report = await benchDecode(args, { promptTokens, newTokens, rounds }, NATIVE_BENCH);
   print(formatDecode(report));
   await writeJson(json, report);
   return 0;
