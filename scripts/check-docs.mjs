@@ -24,6 +24,8 @@ for (const document of documents) {
   checkPaths(document, text);
   checkScripts(document, text);
 }
+const scripts = namesIn(join(ROOT, 'scripts'), '.mjs');
+compare('CONTRIBUTING.md', 'script', [...readDoc('CONTRIBUTING.md').matchAll(/scripts\/([\w-]+\.mjs)/g)].map(([, name]) => name), scripts);
 compare('docs/api.md', 'endpoint', documentedEndpoints(), serverRoutes());
 compare('docs/errors.md', 'error code', documentedErrors(), Object.entries(ERRORS).map((entry) => entry.join(' ')));
 if (readDoc(CLI_DOC) !== (await generate(readDoc(CLI_DOC)))) problems.push(`${CLI_DOC} is stale: run npm run docs`);

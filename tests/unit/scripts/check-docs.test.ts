@@ -49,6 +49,11 @@ describe('check-docs', () => {
     ]);
   });
 
+  test('refuses a script that is not documented', () => {
+    edit('CONTRIBUTING.md', (text) => text.replaceAll('scripts/prepare.mjs', 'prepare'));
+    expect(check().problems).toEqual(['CONTRIBUTING.md: the script prepare.mjs is missing']);
+  });
+
   test('refuses a stale table', () => {
     edit('docs/cli.md', (text) => text.replace('`30000`', '`30001`'));
     expect(check().problems).toEqual(['docs/cli.md is stale: run npm run docs']);
