@@ -93,7 +93,8 @@ interface DecodeFlags {
 function decodeCommand(): Command {
   const command = new Command('decode').description('run the engine alone: decode at batch 1 and prefill against the memory floor');
   exitWithTwoOnBadFlags(command);
-  option(command, '--model-path <folder>', 'model folder', DEMO_MODEL_PATH, text());
+  const modelPath = new Option('--model-path <folder>', 'model folder').default(DEMO_MODEL_PATH, 'the demo model');
+  command.addOption(modelPath.argParser(parser(text())));
   option(command, '--load-format <format>', 'auto, or dummy for random weights from config.json alone', 'auto', oneOf('auto', 'dummy'));
   option(command, '--threads <n>', 'CPU threads (all cores by default)', undefined, integer({ min: 1 }));
   option(command, '--prompt-tokens <n>', 'tokens to prefill', 256, integer({ min: 1 }));
