@@ -1,0 +1,53 @@
+#include "attention/fa3/decode_rows.cuh"
+#include "attention/fa3/kernels.cuh"
+#include "core/cuda_check.h"
+
+namespace detinfer::fa3 {
+namespace {
+
+constexpr int kBlocksPerMultiprocessor = 2;
+
+template <int D, int kOctets>
+__global__ void __launch_bounds__(kDecodeThreads, kBlocksPerMultiprocessor)
+    decode_kernel(const __grid_constant__ CUtensorMap keys, const __grid_constant__ CUtensorMap values,
+                  const __grid_constant__ DecodeArgs args) {
+  extern __shared__ __align__(1024) uint8_t memory[];
+  using Shared = DecodeShared<D>;
+  const uint32_t shared = shared_address(memory);
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < Shared::kStages; ++stage) {
+      barrier_init(Shared::full(shared, stage), 1);
+      barrier_init(Shared::empty(shared, stage), kDecodeWarps);
+    }
+    barrier_init_done();
+  }
+  __syncthreads();
+  if (__shfl_sync(~0u, threadIdx.x / 32, 0) == kDecodeWarps) {
+    decode_produce<D>(&keys, &values, args, shared);
+  } else {
+    DecodeRows<D, kOctets>(args, memory).run();
+  }
+}
+
+template <int D, int kOctets>
+void launch(const TensorMaps& maps, const DecodeArgs& args, int multiprocessors, cudaStream_t stream) {
+  constexpr int kBytes = DecodeShared<D>::kBytes;
+  auto* const kernel = decode_kernel<D, kOctets>;
+  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  kernel<<<multiprocessors * kBlocksPerMultiprocessor, kDecodeThreads, kBytes, stream>>>(maps.keys, maps.values, args);
+  CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+void launch_decode(int head_dim, const TensorMaps& maps, const DecodeArgs& args, int multiprocessors,
+                   cudaStream_t stream) {
+  const bool wide = args.heads / args.kv_heads > 8;
+  if (head_dim == 128) {
+    (wide ? launch<128, 2> : launch<128, 1>)(maps, args, multiprocessors, stream);
+  } else {
+    (wide ? launch<64, 2> : launch<64, 1>)(maps, args, multiprocessors, stream);
+  }
+}
+
+}  // namespace detinfer::fa3

@@ -1,0 +1,124 @@
+// Decoding: one row of a sequence against one split of its keys, for the query heads that share a KV head. Four warps
+// compute and a fifth brings tiles of 128 keys or values through a ring of TMA loads, which runs on into the next split
+// while the last one is being finished. The block that finishes a sequence's last split merges them all, in order.
+#pragma once
+
+#include "attention/fa3/plan.h"
+#include "attention/fa3/ptx.cuh"
+#include "attention/fa3/rules.cuh"
+
+namespace detinfer::fa3 {
+
+struct DecodeArgs {
+  /// The plan's header and records.
+  const int32_t* plan;
+  int split_words;
+  const bf16* q;
+  bf16* out;
+  /// If not null, it gets the outputs before rounding, and `out` nothing.
+  float* out_f32;
+  /// Finished splits: (maximum, sum) [split][heads] and sums of values [split][heads][head_dim].
+  float2* partial_rules;
+  float* partial_sums;
+  /// Finished splits of each sequence and KV head; all 0 between launches.
+  int* counters;
+  int heads;
+  int kv_heads;
+  int page_shift;
+  float scale;
+};
+
+constexpr int kDecodeWarps = 4;
+constexpr int kDecodeConsumers = kDecodeWarps * 32;
+/// Splits that are merged at once.
+constexpr int kMergeSplits = 32;
+constexpr int kDecodeThreads = kDecodeConsumers + 32;
+
+/// Shared memory in bytes.
+template <int D>
+struct DecodeShared {
+  static constexpr int kTile = kBlockKeys * D * 2, kPiece = kBlockKeys * 128;
+  static constexpr int kStages = 96 * 1024 / kTile;
+  /// Weights of a block: up to 16 rows of 128 bf16, padded so that fragments are read without bank conflicts. A merge
+  /// keeps the factors of 32 splits for each row here.
+  static constexpr int kWeightRow = (kBlockKeys + 8) * 2, kWeights = kStages * kTile;
+  static constexpr int kMaxima = kWeights + 16 * kMergeSplits * 16;
+  static constexpr int kFlag = kMaxima + kDecodeWarps * 16 * 4;
+  static constexpr int kBarriers = kFlag + 8, kBytes = kBarriers + 16 * kStages;
+  __device__ static uint32_t full(uint32_t shared, int stage) { return shared + kBarriers + 16 * stage; }
+  __device__ static uint32_t empty(uint32_t shared, int stage) { return shared + kBarriers + 16 * stage + 8; }
+};
+
+/// Walks the ring of stages.
+template <int kStages>
+struct RingPosition {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+/// The splits of this thread block: one of every gridDim.x pairs of split and KV head.
+struct SplitDealer {
+  const DecodeArgs& args;
+  int next = blockIdx.x;
+
+  /// False when none is left.
+  __device__ __forceinline__ bool deal(DecodeSplit& split, const int32_t*& pages, int& kv_head) {
+    // Not one after the other: the record may be stale memory when there is no such split.
+    const int count = __ldg(args.plan), index = next / args.kv_heads;
+    const int32_t* const record = args.plan + PlanLayout::kHeaderWords + int64_t(index) * args.split_words;
+    const int4 first = __ldg(reinterpret_cast<const int4*>(record));
+    const int4 second = __ldg(reinterpret_cast<const int4*>(record) + 1);
+    split = {first.x, first.y, first.z, first.w, second.x, second.y, {0, 0}};
+    pages = record + kSplitWords;
+    kv_head = next - index * args.kv_heads;
+    next += gridDim.x;
+    return index < count;
+  }
+};
+
+/// The producer warp's work.
+template <int D>
+__device__ __forceinline__ void decode_produce(const CUtensorMap* keys, const CUtensorMap* values,
+                                               const DecodeArgs& args, uint32_t shared) {
+  using Shared = DecodeShared<D>;
+  const int lane = threadIdx.x % 32;
+  const bool leader = elect_one();
+  const int box_shift = min(args.page_shift, 7), boxes = kBlockKeys >> box_shift;
+  SplitDealer dealer{args};
+  RingPosition<Shared::kStages> ring;
+  DecodeSplit split;
+  const int32_t* pages;
+  int kv_head;
+  while (dealer.deal(split, pages, kv_head)) {
+    // Lane i knows where the split's box i begins in the pool, seen as a matrix of head_dim columns; boxes of 16 are 32.
+    const int key = split.split * kSplitKeys + (lane << box_shift);
+    const int page = __ldg(pages + (min(lane << box_shift, kSplitKeys - 1) >> args.page_shift));
+    const int row = ((page * args.kv_heads + kv_head) << args.page_shift) + (key & ((1 << args.page_shift) - 1));
+    const int blocks = (split.keys + kBlockKeys - 1) / kBlockKeys;
+    for (int tile = 0; tile < 2 * blocks; ++tile, ring.advance()) {
+      const CUtensorMap* const map = tile & 1 ? values : keys;
+      const uint32_t full = Shared::full(shared, ring.stage), to = shared + ring.stage * Shared::kTile;
+      if (leader) {
+        barrier_wait(Shared::empty(shared, ring.stage), ring.parity ^ 1);
+        barrier_expect(full, Shared::kTile);
+      }
+      for (int box = 0; box < boxes; ++box) {
+        const int y = __shfl_sync(~0u, row, tile / 2 * boxes + box);
+        if (leader) {
+#pragma unroll
+          for (int piece = 0; piece < D / 64; ++piece) {
+            tma_load_2d(to + piece * Shared::kPiece + (box * 128 << box_shift), map, piece * 64, y, full);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace detinfer::fa3

@@ -1,0 +1,86 @@
+// What each thread block of a step will do, as plain lists that the kernels read from device memory. Which lists are
+// made may depend on the batch; no bit of a result does.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/attention/attention_cuda.h"
+
+namespace detinfer::fa3 {
+
+/// Rows of a tile of prefill: positions times the query heads that share a KV head.
+constexpr int kTileRows = 128;
+
+/// Consecutive positions of one slice for all query heads of a KV head; every KV head has the same tiles.
+struct PrefillTile {
+  /// Row of q and out that holds the first position.
+  int32_t row;
+  int32_t positions;
+  /// Absolute position of the first one.
+  int32_t start;
+  /// Where the slice's pages begin in the list of pages.
+  int32_t pages;
+};
+
+/// A split of the keys that one row attends to. The ids of its pages follow in the same record.
+struct DecodeSplit {
+  int32_t row;
+  /// Visible keys, 1 … 512.
+  int32_t keys;
+  /// Index of the split in its sequence, of `splits`.
+  int32_t split;
+  int32_t splits;
+  /// The split's place in the workspace is partial + split.
+  int32_t partial;
+  /// Counts the finished splits of the sequence.
+  int32_t counter;
+  int32_t padding[2];
+};
+
+constexpr int kSplitWords = int(sizeof(DecodeSplit) / sizeof(int32_t));
+
+/// Sizes and places, in words of 32 bits, within the plan's buffer:
+///   [0] number of decode splits   [1] number of prefill tiles   [2], [3] unused
+///   splits at kHeaderWords, then tiles, then pages
+/// Places depend on the limits alone, so that a captured graph finds them again.
+struct PlanLayout {
+  static constexpr int kHeaderWords = 4;
+
+  PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits);
+
+  /// Words of a decode record: a DecodeSplit and its pages, a multiple of 4.
+  int split_words = 0;
+  int pages_per_split = 0;
+  /// Positions of a full tile.
+  int tile_positions = 0;
+  int max_splits = 0;
+  int max_tiles = 0;
+  int64_t tiles_at = 0;
+  int64_t pages_at = 0;
+  int64_t words = 0;
+};
+
+/// Lists of one step.
+struct Plan {
+  int splits = 0;
+  int tiles = 0;
+  int rows = 0;
+  /// Entries of the list of pages.
+  int64_t pages = 0;
+};
+
+/// @throws Error kUnsupported naming what the kernels can't do
+void check_supported(const PagedKvLayout& kv, int heads);
+
+/// Fills `buffer` (layout.words long). Slices of one row become decode splits, longer ones become tiles; both are
+/// ordered by falling work, ties by the batch's order.
+/// @throws Error kInvalidRequest if the step exceeds the limits
+Plan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
+               const AttentionSlice* slices, int count, int32_t* buffer);
+
+/// The lists in words, for people.
+std::string to_string(const PlanLayout& layout, const Plan& plan, const int32_t* buffer);
+
+}  // namespace detinfer::fa3
