@@ -51,7 +51,11 @@ const GREEDY: SampleSpec = {
  * bandwidth is measured before and after each round; of it, too, the best counts.
  * @throws DetinferError when the model can't be loaded, the lengths don't fit, or the native benchmark is not built.
  */
-export async function benchDecode(args: ServerArgs, options: DecodeOptions, nativeBench: string): Promise<DecodeReport> {
+export async function benchDecode(
+  args: ServerArgs,
+  options: DecodeOptions,
+  nativeBench: string,
+): Promise<DecodeReport> {
   const engine = loadEngine(args, () => {});
   const { info } = engine;
   try {
@@ -86,12 +90,14 @@ export async function benchDecode(args: ServerArgs, options: DecodeOptions, nati
 /** The result as lines for a terminal. */
 export function formatDecode(report: DecodeReport): string[] {
   const { info, options } = report;
+  const architecture = info.architectures.join(', ');
+  const megabytes = (report.bytesPerToken / 1e6).toFixed(2);
   const share = (rate: number): string => `${(rate / report.floorTokensPerSecond).toFixed(2)} of the memory floor`;
   return [
-    `Model            ${report.model} (${info.architectures.join(', ')}, ${info.dtype}, load format ${report.loadFormat})`,
+    `Model            ${report.model} (${architecture}, ${info.dtype}, load format ${report.loadFormat})`,
     `Engine           ${info.device}, ${info.deviceName}, ${info.threads} threads`,
     `Read bandwidth   ${(report.bandwidthBytesPerSecond / 1e9).toFixed(1)} GB/s, measured`,
-    `Memory floor     ${(report.bytesPerToken / 1e6).toFixed(2)} MB per token: ${report.floorTokensPerSecond.toFixed(1)} tokens/s`,
+    `Memory floor     ${megabytes} MB per token: ${report.floorTokensPerSecond.toFixed(1)} tokens/s`,
     `Decode, batch 1  ${report.decodeTokensPerSecond.toFixed(1)} tokens/s: ${share(report.decodeTokensPerSecond)} ` +
       `(${options.newTokens} tokens from position ${options.promptTokens}, best of ${options.rounds})`,
     `Prefill          ${report.prefillTokensPerSecond.toFixed(1)} tokens/s: ${share(report.prefillTokensPerSecond)} ` +
@@ -119,7 +125,10 @@ interface Seconds {
 
 function generate(engine: Engine, options: DecodeOptions): Seconds {
   const { info } = engine;
-  const pages = Array.from({ length: Math.ceil((options.promptTokens + options.newTokens) / info.pageSize) }, (_, i) => i);
+  const pages = Array.from(
+    { length: Math.ceil((options.promptTokens + options.newTokens) / info.pageSize) },
+    (_, i) => i,
+  );
   const prompt = new SeededRandom(1).tokenIds(options.promptTokens, info.vocabSize);
   const chunk = chunkSize(info, options);
   const forward = (tokens: number[], start: number): number => {

@@ -23,7 +23,9 @@ export async function runNativeBench(program: string, args: string[]): Promise<n
  */
 export async function measureReadBandwidth(program: string, threads: number): Promise<number> {
   requireBuilt(program);
-  const child = spawn(program, ['bandwidth', '--threads', String(threads), '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(program, ['bandwidth', '--threads', String(threads), '--json'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const exit = once(child, 'exit') as Promise<[number | null]>;
   const [output, [code]] = await Promise.all([text(child.stdout), exit]);
   if (code !== 0) throw new DetinferError('ENGINE_FAILED', `${program} bandwidth ended with exit code ${code}`);

@@ -1,17 +1,22 @@
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { SingleBar } from 'cli-progress';
 import { runNativeBench } from '../bench/native.js';
 import { formatServing } from '../bench/serving/report.js';
 import { benchServing } from '../bench/serving/run.js';
 import type { ServingOptions } from '../bench/serving/types.js';
-import { DetinferError } from '../protocol/errors.js';
-import { describeError } from './errors.js';
-import { decimal, integer, oneOf, text, type ParseValue } from './flag-values.js';
+import {
+  addFlags,
+  exitWithTwoOnBadFlags,
+  printLines,
+  setExitCode,
+  writeReport,
+  type ClientFlag,
+} from './client-command.js';
+import { decimal, integer, oneOf, text } from './flag-values.js';
 import { DEMO_MODEL_PATH, PACKAGE_ROOT } from './package.js';
 import { toServerArgs } from './server-flags.js';
-import { addTargetOptions, COULD_NOT_RUN, exitWithTwoOnBadFlags, parser, withTarget, type TargetOptions } from './target.js';
+import { addTargetFlags, withTarget, type TargetOptions } from './target.js';
 
 const NATIVE_BENCH = join(PACKAGE_ROOT, 'build', 'Release', 'detinfer_bench');
 
@@ -29,7 +34,7 @@ interface ServingFlags extends TargetOptions {
   randomInputLen: number;
   randomOutputLen: number;
   randomRangeRatio: number;
-  requestRate: number;
+  requestRate: number | 'inf';
   maxConcurrency?: number;
   seed: number;
   temperature: number;
@@ -38,23 +43,41 @@ interface ServingFlags extends TargetOptions {
   json?: string;
 }
 
+const SERVING_FLAGS: ClientFlag[] = [
+  { flags: '--num-prompts <n>', help: 'number of requests', preset: 64, parse: integer({ min: 1 }) },
+  { flags: '--random-input-len <n>', help: 'longest prompt, in tokens', preset: 256, parse: integer({ min: 1 }) },
+  { flags: '--random-output-len <n>', help: 'longest answer, in tokens', preset: 64, parse: integer({ min: 1 }) },
+  {
+    flags: '--random-range-ratio <r>',
+    help: 'shortest length as a share of the longest',
+    preset: 0,
+    parse: decimal({ min: 0, max: 1 }),
+  },
+  {
+    flags: '--request-rate <r>',
+    help: 'requests per second, at random times; inf: all at once',
+    preset: 'inf',
+    parse: requestRate,
+  },
+  { flags: '--max-concurrency <n>', help: 'most requests in flight', parse: integer({ min: 1 }) },
+  { flags: '--seed <n>', help: 'seed of prompts, lengths and times', preset: 1, parse: integer({ min: 0 }) },
+  { flags: '--temperature <t>', help: 'temperature', preset: 0, parse: decimal({ min: 0 }) },
+  { flags: '--disable-ignore-eos', help: "let answers end at the model's stop tokens" },
+  {
+    flags: '--vocab-size <n>',
+    help: 'upper limit of token ids, where the server does not tell it',
+    parse: integer({ min: 1 }),
+  },
+  { flags: '--json <file>', help: 'write the result as JSON', parse: text() },
+];
+
 function servingCommand(): Command {
   const command = new Command('serving').description('send random requests to a server: throughput and latencies');
-  exitWithTwoOnBadFlags(addTargetOptions(command));
-  option(command, '--num-prompts <n>', 'number of requests', 64, integer({ min: 1 }));
-  option(command, '--random-input-len <n>', 'longest prompt, in tokens', 256, integer({ min: 1 }));
-  option(command, '--random-output-len <n>', 'longest answer, in tokens', 64, integer({ min: 1 }));
-  option(command, '--random-range-ratio <r>', 'shortest length as a share of the longest', 0, decimal({ min: 0, max: 1 }));
-  option(command, '--request-rate <r>', 'requests per second, at random times; inf: all at once', Infinity, rate);
-  option(command, '--max-concurrency <n>', 'most requests in flight', undefined, integer({ min: 1 }));
-  option(command, '--seed <n>', 'seed of prompts, lengths and times', 1, integer({ min: 0 }));
-  option(command, '--temperature <t>', 'temperature', 0, decimal({ min: 0 }));
-  option(command, '--disable-ignore-eos', "let answers end at the model's stop tokens");
-  option(command, '--vocab-size <n>', 'upper limit of token ids, where the server does not tell it', undefined, integer({ min: 1 }));
-  option(command, '--json <file>', 'write the result as JSON', undefined, text());
-  return command.action(async (launchFlags: string[]) => {
-    await guarded(() => serving(command.opts<ServingFlags>(), launchFlags));
-  });
+  return addFlags(addTargetFlags(exitWithTwoOnBadFlags(command)), SERVING_FLAGS).action(
+    async (launchFlags: string[]) => {
+      await setExitCode(() => serving(command.opts<ServingFlags>(), launchFlags));
+    },
+  );
 }
 
 async function serving(flags: ServingFlags, launchFlags: string[]): Promise<number> {
@@ -63,25 +86,35 @@ async function serving(flags: ServingFlags, launchFlags: string[]): Promise<numb
     randomInputLen: flags.randomInputLen,
     randomOutputLen: flags.randomOutputLen,
     randomRangeRatio: flags.randomRangeRatio,
-    requestRate: Number.isFinite(flags.requestRate) ? flags.requestRate : null,
+    requestRate: flags.requestRate === 'inf' ? null : flags.requestRate,
     maxConcurrency: flags.maxConcurrency ?? null,
     seed: flags.seed,
     temperature: flags.temperature,
     ignoreEos: flags.disableIgnoreEos !== true,
     vocabSize: flags.vocabSize ?? null,
   };
-  const bar = new SingleBar({ format: 'requests {bar} {value}/{total}', hideCursor: true, clearOnComplete: true, gracefulExit: false });
-  const report = await withTarget(flags, launchFlags, () => bar.stop(), async ({ url, pid }) => {
-    bar.start(options.numPrompts, 0);
-    return benchServing(url, pid, options, () => bar.increment()).finally(() => bar.stop());
+  const bar = new SingleBar({
+    format: 'requests {bar} {value}/{total}',
+    hideCursor: true,
+    clearOnComplete: true,
+    gracefulExit: false,
   });
-  print(formatServing(report));
-  await writeJson(flags.json, report);
+  const report = await withTarget(
+    flags,
+    launchFlags,
+    () => bar.stop(),
+    async ({ url, pid }) => {
+      bar.start(options.numPrompts, 0);
+      return benchServing(url, pid, options, () => bar.increment()).finally(() => bar.stop());
+    },
+  );
+  printLines(formatServing(report));
+  await writeReport(flags.json, toJson(report));
   return report.metrics.failed === 0 ? 0 : 1;
 }
 
 interface DecodeFlags {
-  modelPath: string;
+  modelPath?: string;
   loadFormat: 'auto' | 'dummy';
   threads?: number;
   promptTokens: number;
@@ -90,71 +123,66 @@ interface DecodeFlags {
   json?: string;
 }
 
+const DECODE_FLAGS: ClientFlag[] = [
+  { flags: '--model-path <folder>', help: 'model folder (the demo model by default)', parse: text() },
+  {
+    flags: '--load-format <format>',
+    help: 'auto, or dummy for random weights from config.json alone',
+    preset: 'auto',
+    parse: oneOf('auto', 'dummy'),
+  },
+  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
+  { flags: '--prompt-tokens <n>', help: 'tokens to prefill', preset: 256, parse: integer({ min: 1 }) },
+  { flags: '--new-tokens <n>', help: 'tokens to decode', preset: 64, parse: integer({ min: 1 }) },
+  { flags: '--rounds <n>', help: 'times to do it; the fastest counts', preset: 3, parse: integer({ min: 1 }) },
+  { flags: '--json <file>', help: 'write the result as JSON', parse: text() },
+];
+
 function decodeCommand(): Command {
-  const command = new Command('decode').description('run the engine alone: decode at batch 1 and prefill against the memory floor');
-  exitWithTwoOnBadFlags(command);
-  const modelPath = new Option('--model-path <folder>', 'model folder').default(DEMO_MODEL_PATH, 'the demo model');
-  command.addOption(modelPath.argParser(parser(text())));
-  option(command, '--load-format <format>', 'auto, or dummy for random weights from config.json alone', 'auto', oneOf('auto', 'dummy'));
-  option(command, '--threads <n>', 'CPU threads (all cores by default)', undefined, integer({ min: 1 }));
-  option(command, '--prompt-tokens <n>', 'tokens to prefill', 256, integer({ min: 1 }));
-  option(command, '--new-tokens <n>', 'tokens to decode', 64, integer({ min: 1 }));
-  option(command, '--rounds <n>', 'times to do it; the fastest counts', 3, integer({ min: 1 }));
-  option(command, '--json <file>', 'write the result as JSON', undefined, text());
-  return command.action(async () => {
-    await guarded(() => decode(command.opts<DecodeFlags>()));
+  const command = new Command('decode').description(
+    'run the engine alone: decode at batch 1 and prefill against the memory floor',
+  );
+  return addFlags(exitWithTwoOnBadFlags(command), DECODE_FLAGS).action(async () => {
+    await setExitCode(() => decode(command.opts<DecodeFlags>()));
   });
 }
 
-async function decode({ modelPath, loadFormat, threads, promptTokens, newTokens, rounds, json }: DecodeFlags): Promise<number> {
+async function decode({
+  modelPath,
+  loadFormat,
+  threads,
+  promptTokens,
+  newTokens,
+  rounds,
+  json,
+}: DecodeFlags): Promise<number> {
   // The other commands must work without the native engine, which this loads.
   const { benchDecode, formatDecode } = await import('../bench/decode.js');
-  const args = toServerArgs({ modelPath, loadFormat, threads: threads ?? null }, DEMO_MODEL_PATH);
+  const args = toServerArgs(
+    { modelPath: modelPath ?? DEMO_MODEL_PATH, loadFormat, threads: threads ?? null },
+    DEMO_MODEL_PATH,
+  );
   const report = await benchDecode(args, { promptTokens, newTokens, rounds }, NATIVE_BENCH);
-  print(formatDecode(report));
-  await writeJson(json, report);
+  printLines(formatDecode(report));
+  await writeReport(json, toJson(report));
   return 0;
 }
 
 function kernelsCommand(): Command {
-  const command = new Command('kernels').description('run the native benchmark of the CPU kernels, next to the measured bandwidth');
-  exitWithTwoOnBadFlags(command);
-  option(command, '--threads <n>', 'CPU threads (all cores by default)', undefined, integer({ min: 1 }));
-  return command.action(async ({ threads }: { threads?: number }) => {
-    await guarded(() => runNativeBench(NATIVE_BENCH, ['kernels', ...(threads === undefined ? [] : ['--threads', String(threads)])]));
+  const command = new Command('kernels').description(
+    'run the native benchmark of the CPU kernels, next to the measured bandwidth',
+  );
+  const threads = { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) };
+  return addFlags(exitWithTwoOnBadFlags(command), [threads]).action(async (given: { threads?: number }) => {
+    const args = given.threads === undefined ? [] : ['--threads', String(given.threads)];
+    await setExitCode(() => runNativeBench(NATIVE_BENCH, ['kernels', ...args]));
   });
 }
 
-/** Sets the exit code to what `action` returns, or to COULD_NOT_RUN with the error. */
-async function guarded(action: () => Promise<number>): Promise<void> {
-  try {
-    process.exitCode = await action();
-  } catch (error) {
-    process.stderr.write(`${describeError(error)}\n`);
-    process.exitCode = COULD_NOT_RUN;
-  }
+function requestRate(value: string): number | 'inf' {
+  return value === 'inf' ? value : decimal({ exclusiveMin: 0 })(value);
 }
 
-function option(command: Command, flags: string, help: string, preset?: unknown, parse?: ParseValue<unknown>): void {
-  const added = new Option(flags, help);
-  if (preset !== undefined) added.default(preset);
-  if (parse !== undefined) added.argParser(parser(parse));
-  command.addOption(added);
-}
-
-function rate(value: string): number {
-  return value === 'inf' ? Infinity : decimal({ exclusiveMin: 0 })(value);
-}
-
-function print(lines: string[]): void {
-  process.stdout.write(`${lines.join('\n')}\n`);
-}
-
-async function writeJson(path: string | undefined, value: unknown): Promise<void> {
-  if (path === undefined) return;
-  try {
-    await writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
-  } catch (error) {
-    throw new DetinferError('INVALID_FLAG', `could not write the result: ${(error as Error).message}`);
-  }
+function toJson(report: object): string {
+  return `${JSON.stringify(report, null, 2)}\n`;
 }

@@ -30,7 +30,17 @@ export interface OwnServer {
  */
 export async function startOwnServer(launchArgs: string[], signal: AbortSignal): Promise<OwnServer> {
   const port = await freePort();
-  const args = ['--import', EXIT_WITH_PARENT, PROGRAM, 'launch', ...launchArgs, '--host', '127.0.0.1', '--port', String(port)];
+  const args = [
+    '--import',
+    EXIT_WITH_PARENT,
+    PROGRAM,
+    'launch',
+    ...launchArgs,
+    '--host',
+    '127.0.0.1',
+    '--port',
+    String(port),
+  ];
   // A process group of its own: Ctrl-C in a terminal reaches this process alone, which then stops the server in order.
   const child = spawn(process.execPath, args, {
     detached: true,

@@ -1,8 +1,8 @@
 import { constants } from 'node:os';
-import { InvalidArgumentError, Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import { DetinferError } from '../protocol/errors.js';
-import { describeError, fromCommander } from './errors.js';
-import { integer, text, type ParseValue } from './flag-values.js';
+import { addFlags, type ClientFlag } from './client-command.js';
+import { integer, text } from './flag-values.js';
 import { startOwnServer } from './own-server.js';
 
 /** The flags that say which server a client command talks to. */
@@ -21,45 +21,35 @@ export interface Target {
   pid: number | null;
 }
 
-/** Exit code of a client command that could not do its work: a bad flag, an unreachable server. */
-export const COULD_NOT_RUN = 2;
+const SERVER = { group: 'Server:' };
+const OWN_SERVER = { group: 'Own server:', conflicts: ['url', 'host', 'port'] };
 
-/** Turns a parser of flag values into commander's kind. */
-export function parser<T>(parse: ParseValue<T>): (value: string) => T {
-  return (value) => {
-    try {
-      return parse(value);
-    } catch (error) {
-      throw new InvalidArgumentError((error as Error).message);
-    }
-  };
-}
+const TARGET_FLAGS: ClientFlag[] = [
+  { flags: '--host <name>', help: 'host of the running server', preset: 'localhost', ...SERVER },
+  { flags: '--port <port>', help: 'its port', preset: 30000, parse: integer({ min: 1, max: 65535 }), ...SERVER },
+  {
+    flags: '--url <url>',
+    help: 'its base URL, instead of host and port',
+    parse: baseUrl,
+    ...SERVER,
+    conflicts: ['host', 'port'],
+  },
+  {
+    flags: '--model-path <folder>',
+    help: 'launch a server for this model, and stop it at the end',
+    parse: text(),
+    ...OWN_SERVER,
+  },
+  { flags: '--attention-backend <name>', help: 'its --attention-backend', ...OWN_SERVER },
+  { flags: '--device <name>', help: 'its --device', ...OWN_SERVER },
+];
 
 /** Adds --url, --host, --port, --model-path and the flags that go on to `detinfer launch`. */
-export function addTargetOptions(command: Command): Command {
-  const own = (option: Option): Option => option.conflicts(['url', 'host', 'port']).helpGroup('Own server:');
-  const server = (option: Option): Option => option.helpGroup('Server:');
-  return command
-    .addOption(server(new Option('--host <name>', 'host of the running server').default('localhost')))
-    .addOption(server(new Option('--port <port>', 'its port').default(30000).argParser(parser(integer({ min: 1, max: 65535 })))))
-    .addOption(server(new Option('--url <url>', 'its base URL, instead of host and port').argParser(parser(baseUrl))).conflicts(['host', 'port']))
-    .addOption(own(new Option('--model-path <folder>', 'launch a server for this model, and stop it at the end').argParser(parser(text()))))
-    .addOption(own(new Option('--attention-backend <name>', 'its --attention-backend')))
-    .addOption(own(new Option('--device <name>', 'its --device')))
-    .argument('[launch-flags...]', 'after --: more flags of detinfer launch for the own server');
-}
-
-/**
- * Makes a command's own mistakes end with COULD_NOT_RUN, which tells a script that nothing was tested or measured.
- * Subcommands need it each.
- */
-export function exitWithTwoOnBadFlags(command: Command): Command {
-  return command.configureOutput({ outputError: () => {} }).exitOverride((error) => {
-    if (error.exitCode === 0) process.exit(0);
-    // A command that only has subcommands prints its help; that says it all.
-    if (error.code !== 'commander.help') process.stderr.write(`${describeError(fromCommander(error))}\n`);
-    process.exit(COULD_NOT_RUN);
-  });
+export function addTargetFlags(command: Command): Command {
+  return addFlags(command, TARGET_FLAGS).argument(
+    '[launch-flags...]',
+    'after --: more flags of detinfer launch for the own server',
+  );
 }
 
 /**
@@ -87,7 +77,11 @@ export async function withTarget<T>(
       return await onRunningServer(options.url ?? `http://${bracketed(options.host)}:${options.port}`, action);
     }
     const starting = startOwnServer(launchArgs(options, options.modelPath, launchFlags), interrupted.signal);
-    stop = () => starting.then((server) => server.stop(), () => {});
+    stop = () =>
+      starting.then(
+        (server) => server.stop(),
+        () => {},
+      );
     return await action(await starting);
   } catch (error) {
     // What a signal broke is no news: this process is about to end.
@@ -121,7 +115,10 @@ function launchArgs({ attentionBackend, device }: TargetOptions, modelPath: stri
 function refuseOwnServerFlags({ attentionBackend, device }: TargetOptions, launchFlags: string[]): void {
   const [given] = [attentionBackend && '--attention-backend', device && '--device', ...launchFlags].filter(Boolean);
   if (given === undefined) return;
-  throw new DetinferError('INVALID_FLAG', `${given} is for a server that this command launches itself: pass --model-path, too.`);
+  throw new DetinferError(
+    'INVALID_FLAG',
+    `${given} is for a server that this command launches itself: pass --model-path, too.`,
+  );
 }
 
 function baseUrl(value: string): string {

@@ -1,7 +1,5 @@
-import { writeFile } from 'node:fs/promises';
 import chalk from 'chalk';
-import { Command, Option } from 'commander';
-import { DetinferError } from '../protocol/errors.js';
+import { Command } from 'commander';
 import { MODES } from '../verify/modes/index.js';
 import { createProgress, NO_PROGRESS } from '../verify/progress.js';
 import { formatReport, type Style } from '../verify/report.js';
@@ -9,9 +7,16 @@ import { toJson } from '../verify/reporters/json.js';
 import { toJunit } from '../verify/reporters/junit.js';
 import { runTest } from '../verify/run.js';
 import { exitCode, MODE_NAMES, type ModeName, type TestOptions } from '../verify/types.js';
-import { describeError } from './errors.js';
-import { decimal, integer, oneOf, type ParseValue } from './flag-values.js';
-import { addTargetOptions, COULD_NOT_RUN, exitWithTwoOnBadFlags, parser, withTarget, type TargetOptions } from './target.js';
+import {
+  addFlags,
+  exitWithTwoOnBadFlags,
+  printLines,
+  setExitCode,
+  writeReport,
+  type ClientFlag,
+} from './client-command.js';
+import { decimal, integer, oneOf, text } from './flag-values.js';
+import { addTargetFlags, withTarget, type TargetOptions } from './target.js';
 
 /** The flags without a default are absent where they are not given. */
 type Optional = 'topP' | 'topK' | 'minP' | 'vocabSize' | 'returnLogprob' | 'stream';
@@ -31,66 +36,79 @@ const COLOURS: Style = {
   dim: chalk.dim,
 };
 
-/** `detinfer test`: exit code 0 when every answer was the same each time, 1 when not, 2 when that could not be tested. */
+const TEST = { group: 'Test:' };
+const SAMPLING = { group: 'Sampling:' };
+const OUTPUT = { group: 'Output:' };
+
+const FLAGS: ClientFlag[] = [
+  {
+    flags: '--test-mode <mode>',
+    help: `${MODE_NAMES.join(', ')} or all`,
+    preset: 'single',
+    parse: oneOf(...MODE_NAMES, 'all'),
+    ...TEST,
+  },
+  { flags: '--n-trials <n>', help: 'trials per mode', preset: 50, parse: integer({ min: 1 }), ...TEST },
+  { flags: '--n-start <n>', help: 'batch size of the first trial', preset: 1, parse: integer({ min: 1 }), ...TEST },
+  {
+    flags: '--random-seed <n>',
+    help: "seed of the test's own random prompts and traffic",
+    preset: 42,
+    parse: integer({ min: 0 }),
+    ...TEST,
+  },
+  {
+    flags: '--vocab-size <n>',
+    help: 'upper limit of random token ids, where the server does not tell it',
+    parse: integer({ min: 1 }),
+    ...TEST,
+  },
+  { flags: '--temperature <t>', help: 'temperature', preset: 0, parse: decimal({ min: 0 }), ...SAMPLING },
+  { flags: '--sampling-seed <n>', help: 'sampling seed', preset: 42, parse: integer(), ...SAMPLING },
+  { flags: '--max-new-tokens <n>', help: 'tokens per answer', preset: 100, parse: integer({ min: 1 }), ...SAMPLING },
+  { flags: '--frequency-penalty <x>', help: 'frequency penalty', preset: 0, parse: penalty, ...SAMPLING },
+  { flags: '--presence-penalty <x>', help: 'presence penalty', preset: 0, parse: penalty, ...SAMPLING },
+  { flags: '--top-p <p>', help: 'top-p', parse: decimal({ exclusiveMin: 0, max: 1 }), ...SAMPLING },
+  { flags: '--top-k <k>', help: 'top-k', parse: integer({ min: 1, also: [-1] }), ...SAMPLING },
+  { flags: '--min-p <p>', help: 'min-p', parse: decimal({ min: 0, max: 1 }), ...SAMPLING },
+  { flags: '--return-logprob', help: 'compare logprobs, too, as exact numbers', ...SAMPLING },
+  { flags: '--stream', help: 'ask for streamed answers', ...SAMPLING },
+  { flags: '--json <file>', help: 'write the report as JSON', parse: text(), ...OUTPUT },
+  { flags: '--junit <file>', help: 'write the report as JUnit XML', parse: text(), ...OUTPUT },
+  { flags: '--no-progress', help: 'show no progress', ...OUTPUT },
+];
+
+/** `detinfer test`: exit code 0 when every answer was the same each time, 1 when not, 2 when it could not be tested. */
 export function testCommand(): Command {
   const command = new Command('test')
     .alias('test-deterministic')
     .description('check over HTTP that a server gives the same bits in any batch, cached or not');
   const modes = MODE_NAMES.map((name) => `  ${name.padEnd(12)} ${MODES[name].summary}`).join('\n');
-  exitWithTwoOnBadFlags(addTargetOptions(command)).addHelpText(
-    'after',
-    `\nModes:\n${modes}\n\nExit code 0: every unique count is 1; 1: one is not; 2: could not test.`,
-  );
-  const add = (group: string, flags: string, help: string, preset?: unknown, parse?: ParseValue<unknown>): void => {
-    const option = new Option(flags, help).helpGroup(group);
-    if (preset !== undefined) option.default(preset);
-    if (parse !== undefined) option.argParser(parser(parse));
-    command.addOption(option);
-  };
-  add('Test:', '--test-mode <mode>', `${MODE_NAMES.join(', ')} or all`, 'single', oneOf(...MODE_NAMES, 'all'));
-  add('Test:', '--n-trials <n>', 'trials per mode', 50, integer({ min: 1 }));
-  add('Test:', '--n-start <n>', 'batch size of the first trial', 1, integer({ min: 1 }));
-  add('Test:', '--random-seed <n>', "seed of the test's own random prompts and traffic", 42, integer({ min: 0 }));
-  add('Test:', '--vocab-size <n>', 'upper limit of random token ids, where the server does not tell it', undefined, integer({ min: 1 }));
-  add('Sampling:', '--temperature <t>', 'temperature', 0, decimal({ min: 0 }));
-  add('Sampling:', '--sampling-seed <n>', 'sampling seed', 42, integer());
-  add('Sampling:', '--max-new-tokens <n>', 'tokens per answer', 100, integer({ min: 1 }));
-  add('Sampling:', '--frequency-penalty <x>', 'frequency penalty', 0, decimal({ min: -2, max: 2 }));
-  add('Sampling:', '--presence-penalty <x>', 'presence penalty', 0, decimal({ min: -2, max: 2 }));
-  add('Sampling:', '--top-p <p>', 'top-p', undefined, decimal({ exclusiveMin: 0, max: 1 }));
-  add('Sampling:', '--top-k <k>', 'top-k', undefined, integer({ min: 1, also: [-1] }));
-  add('Sampling:', '--min-p <p>', 'min-p', undefined, decimal({ min: 0, max: 1 }));
-  add('Sampling:', '--return-logprob', 'compare logprobs, too, as exact numbers');
-  add('Sampling:', '--stream', 'ask for streamed answers');
-  add('Output:', '--json <file>', 'write the report as JSON');
-  add('Output:', '--junit <file>', 'write the report as JUnit XML');
-  add('Output:', '--no-progress', 'show no progress');
-  command.action(async (launchFlags: string[]) => {
-    process.exitCode = await test(command.opts<Flags>(), launchFlags);
-  });
-  return command;
+  const codes = 'Exit code 0: every unique count is 1; 1: one is not; 2: could not test.';
+  return addFlags(addTargetFlags(exitWithTwoOnBadFlags(command)), FLAGS)
+    .addHelpText('after', `\nModes:\n${modes}\n\n${codes}`)
+    .action(async (launchFlags: string[]) => {
+      await setExitCode(() => test(command.opts<Flags>(), launchFlags));
+    });
 }
 
 async function test(flags: Flags, launchFlags: string[]): Promise<number> {
   const progress = flags.progress ? createProgress(process.stderr) : NO_PROGRESS;
   const modes = flags.testMode === 'all' ? [...MODE_NAMES] : [flags.testMode];
-  try {
-    const report = await withTarget(flags, launchFlags, () => progress.stop(), ({ url }) => {
-      return runTest(url, modes, testOptions(flags), progress);
-    });
-    process.stdout.write(`${formatReport(report, COLOURS).join('\n')}\n`);
-    if (flags.json !== undefined) await write(flags.json, toJson(report));
-    if (flags.junit !== undefined) await write(flags.junit, toJunit(report));
-    return exitCode(report);
-  } catch (error) {
-    process.stderr.write(`${describeError(error)}\n`);
-    return COULD_NOT_RUN;
-  }
+  const onSignal = (): void => progress.stop();
+  const report = await withTarget(flags, launchFlags, onSignal, ({ url }) => {
+    return runTest(url, modes, testOptions(flags), progress);
+  });
+  printLines(formatReport(report, COLOURS));
+  await writeReport(flags.json, toJson(report));
+  await writeReport(flags.junit, toJunit(report));
+  return exitCode(report);
 }
 
 /** Only what the test itself needs, so that the JSON report has no more. */
 function testOptions(flags: Flags): TestOptions {
-  const { nTrials, nStart, temperature, samplingSeed, maxNewTokens, frequencyPenalty, presencePenalty, randomSeed } = flags;
+  const { nTrials, nStart, temperature, samplingSeed, maxNewTokens, frequencyPenalty, presencePenalty, randomSeed } =
+    flags;
   const { topP = null, topK = null, minP = null, vocabSize = null, returnLogprob = false, stream = false } = flags;
   return {
     ...{ nTrials, nStart, temperature, samplingSeed, maxNewTokens, frequencyPenalty, presencePenalty },
@@ -98,10 +116,6 @@ function testOptions(flags: Flags): TestOptions {
   };
 }
 
-async function write(path: string, text: string): Promise<void> {
-  try {
-    await writeFile(path, text);
-  } catch (error) {
-    throw new DetinferError('INVALID_FLAG', `could not write the report: ${(error as Error).message}`);
-  }
+function penalty(value: string): number {
+  return decimal({ min: -2, max: 2 })(value);
 }

@@ -43,7 +43,10 @@ export async function generate(client: HttpClient, request: GenerateRequest): Pr
   const items = request.stream ? await lastEvents(client, body) : await client.json('POST', '/generate', body);
   if (!Array.isArray(items)) throw badAnswer('an answer to a batch that is not a list', items);
   if (items.length !== request.prompts.length) {
-    throw new DetinferError('BAD_RESPONSE', `POST /generate: ${request.prompts.length} prompts got ${items.length} answers`);
+    throw new DetinferError(
+      'BAD_RESPONSE',
+      `POST /generate: ${request.prompts.length} prompts got ${items.length} answers`,
+    );
   }
   return items.map(parseAnswer);
 }

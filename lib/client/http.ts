@@ -16,7 +16,8 @@ const SILENCE_LIMIT_MS = 30 * 60_000;
 
 /**
  * A JSON and server-sent-events client of one server.
- * Its methods throw DetinferError UNREACHABLE (no connection) or BAD_RESPONSE (HttpStatusError, or not what was asked for).
+ * Its methods throw DetinferError UNREACHABLE (no connection) or BAD_RESPONSE (HttpStatusError, or an answer of the
+ * wrong kind).
  */
 export class HttpClient {
   readonly baseUrl: string;
@@ -33,7 +34,10 @@ export class HttpClient {
     try {
       return JSON.parse(text);
     } catch {
-      throw new DetinferError('BAD_RESPONSE', `${method} ${path} answered with something that is not JSON: ${excerpt(text)}`);
+      throw new DetinferError(
+        'BAD_RESPONSE',
+        `${method} ${path} answered with something that is not JSON: ${excerpt(text)}`,
+      );
     }
   }
 
@@ -94,12 +98,14 @@ export class HttpClient {
     try {
       return await action();
     } catch (error) {
-      throw new DetinferError('UNREACHABLE', `could not reach ${this.baseUrl}${path}: ${reason(error)}`, { cause: error });
+      throw new DetinferError('UNREACHABLE', `could not reach ${this.baseUrl}${path}: ${reason(error)}`, {
+        cause: error,
+      });
     }
   }
 }
 
-/** The readable part of an error's body: SGLang's {error: {message}}, FastAPI's {detail}, OpenAI's {message}, or text. */
+/** The readable part of an error's body: {error: {message}}, FastAPI's {detail}, OpenAI's {message}, or text. */
 function serverMessage(text: string): string {
   try {
     const body = JSON.parse(text) as { error?: { message?: unknown } | string; message?: unknown; detail?: unknown };

@@ -33,7 +33,10 @@ export async function readServerFacts(client: HttpClient): Promise<ServerFacts> 
       typeof server.enable_deterministic_inference === 'boolean' ? server.enable_deterministic_inference : null,
     skipTokenizerInit: server.skip_tokenizer_init === true,
     vocabSize: count(model.vocab_size) ?? count(server.vocab_size),
-    contextLength: smallest(count(served.max_model_len) ?? count(server.context_length), afterOne(server.max_req_input_len)),
+    contextLength: smallest(
+      count(served.max_model_len) ?? count(server.context_length),
+      afterOne(server.max_req_input_len),
+    ),
   };
 }
 

@@ -46,7 +46,7 @@ export function samplingParams(options: TestOptions, ignoreEos: boolean): Record
   };
 }
 
-/** Sends one batch with the parameters of the command line. Random ids mean nothing, so the model must not end early. */
+/** Sends one batch with the command line's parameters. Random ids mean nothing, so the model must not end early. */
 export function ask({ client, options, prompts }: TestContext, batch: Prompt[]): Promise<Answer[]> {
   return generate(client, {
     prompts: batch,

@@ -19,9 +19,11 @@ export async function differencesOf(context: TestContext, check: Check): Promise
     if (differences.length === SHOWN_DIFFERENCES) break;
     const difference = set.difference();
     if (difference === null) continue;
-    if (difference.kind === 'token' && difference.sides[0].logprob === null) await bestEffort(() => score(context, set, difference));
+    if (difference.kind === 'token' && difference.sides[0].logprob === null)
+      await bestEffort(() => score(context, set, difference));
     for (const side of difference.sides) {
-      if (side.tokenId !== null) side.tokenText = await bestEffort(() => detokenize(context.client, side.tokenId as number));
+      if (side.tokenId !== null)
+        side.tokenText = await bestEffort(() => detokenize(context.client, side.tokenId as number));
     }
     differences.push(difference);
   }

@@ -61,7 +61,8 @@ async function textRefusal(client: HttpClient): Promise<string | null> {
     await generate(client, { prompts: [SHORT_PROMPT], sampling: { max_new_tokens: 1, temperature: 0 } });
     return null;
   } catch (error) {
-    if (error instanceof HttpStatusError && error.httpStatus === 400) return `the server refused text (${error.message})`;
+    if (error instanceof HttpStatusError && error.httpStatus === 400)
+      return `the server refused text (${error.message})`;
     throw error;
   }
 }
@@ -87,7 +88,8 @@ async function longestText(client: HttpClient, server: ServerFacts, room: number
   if (!tokens) {
     throw new DetinferError(
       'BAD_RESPONSE',
-      `the server reports no prompt_tokens, so it is unknown what fits into its context of ${server.contextLength} tokens`,
+      `the server reports no prompt_tokens, so it is unknown what fits into its context of ` +
+        `${server.contextLength} tokens`,
     );
   }
   return Math.min(LONG_PROMPT.length, Math.floor((room * measured.length) / (tokens * DENSITY_MARGIN)));

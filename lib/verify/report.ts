@@ -55,7 +55,8 @@ export function formatDifference(difference: Difference): string[] {
   const lines = [`first difference: ${kind} ${place}`];
   for (const side of sides) lines.push(`  ${formatSide(side)}  (${formatOrigin(side.origin)})`);
   const hasLogprobs = sides.some((side) => side.logprob !== null);
-  if (scoredAfterwards) lines.push('  (logprobs scored afterwards; pass --return-logprob for those of the answers themselves)');
+  if (scoredAfterwards)
+    lines.push('  (logprobs scored afterwards; pass --return-logprob for those of the answers themselves)');
   else if (kind === 'token' && !hasLogprobs) lines.push('  (no logprobs: pass --return-logprob)');
   return lines;
 }

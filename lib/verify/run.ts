@@ -6,14 +6,26 @@ import { differencesOf } from './diagnose.js';
 import { MODES } from './modes/index.js';
 import type { Progress } from './progress.js';
 import { choosePrompts } from './prompt-source.js';
-import { verdict, type CheckResult, type ModeName, type ModeResult, type TestOptions, type TestReport } from './types.js';
+import {
+  verdict,
+  type CheckResult,
+  type ModeName,
+  type ModeResult,
+  type TestOptions,
+  type TestReport,
+} from './types.js';
 
 /**
  * Runs test modes against a server. A mode that can't be tested is reported with its error and the others go on.
  * @throws DetinferError when the server can't be tested at all: UNREACHABLE, BAD_RESPONSE, or INVALID_FLAG where a
  *   flag doesn't fit it.
  */
-export async function runTest(url: string, modes: ModeName[], options: TestOptions, progress: Progress): Promise<TestReport> {
+export async function runTest(
+  url: string,
+  modes: ModeName[],
+  options: TestOptions,
+  progress: Progress,
+): Promise<TestReport> {
   const client = new HttpClient(url);
   try {
     const server = await readServerFacts(client);

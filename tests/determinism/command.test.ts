@@ -60,7 +60,9 @@ describe('exit code', () => {
     const { code, stdout } = await runOnFixture(['last-bit'], '--return-logprob', '--no-progress');
     expect(code).toBe(1);
     expect(stdout).toContain('Total samples: 36, Unique samples: 2');
-    expect(stdout).toMatch(/first difference: logprob at output token 4\n.*token (\d+) ".", logprob -[\d.]+ .*\n.*token \1 /);
+    expect(stdout).toMatch(
+      /first difference: logprob at output token 4\n.*token (\d+) ".", logprob -[\d.]+ .*\n.*token \1 /,
+    );
   });
 
   test('2 for a server that answers nonsense', async () => {
@@ -94,7 +96,16 @@ describe('a server of its own', () => {
   const OWN = ['--model-path', DEMO, '--max-new-tokens', '16'];
 
   test('is launched, tested and stopped', async () => {
-    const { code, stdout, stderr } = await run(...OWN, '--n-trials', '3', '--attention-backend', 'triton', '--', '--page-size', '32');
+    const { code, stdout, stderr } = await run(
+      ...OWN,
+      '--n-trials',
+      '3',
+      '--attention-backend',
+      'triton',
+      '--',
+      '--page-size',
+      '32',
+    );
     expect(stderr).not.toContain('error');
     expect(code).toBe(0);
     expect(stdout).toContain('triton');
@@ -129,8 +140,11 @@ describe('a server of its own', () => {
 
 /** Pids of a process's children, theirs, and so on. */
 function descendants(pid: number): number[] {
-  const parents = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map((name) => [Number(name), parentOf(name)]);
-  const children = (of: number): number[] => parents.filter(([, parent]) => parent === of).map(([child]) => child as number);
+  const parents = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => [Number(name), parentOf(name)]);
+  const children = (of: number): number[] =>
+    parents.filter(([, parent]) => parent === of).map(([child]) => child as number);
   const all: number[] = [];
   for (let next = children(pid); next.length > 0; next = next.flatMap(children)) all.push(...next);
   return all;

@@ -29,7 +29,11 @@ afterEach(async () => {
   server = null;
 });
 
-async function run(modes: ModeName[], fixture: FixtureOptions, options: Partial<TestOptions> = {}): Promise<TestReport> {
+async function run(
+  modes: ModeName[],
+  fixture: FixtureOptions,
+  options: Partial<TestOptions> = {},
+): Promise<TestReport> {
   server = await startFixtureServer(fixture);
   return runTest(server.url, modes, { ...OPTIONS, ...options }, NO_PROGRESS);
 }
@@ -55,7 +59,9 @@ describe('a deterministic server passes every mode', () => {
 
   test('and the counts are those of the trials', async () => {
     const report = await run(['single', 'prefix', 'mixed', 'radix_cache', 'p_vs_d'], {});
-    const totals = Object.fromEntries(report.modes.map(({ mode, checks }) => [mode, checks.map((check) => check.total)]));
+    const totals = Object.fromEntries(
+      report.modes.map(({ mode, checks }) => [mode, checks.map((check) => check.total)]),
+    );
     expect(totals.single).toEqual([55]);
     expect(totals.prefix?.reduce((sum, total) => sum + total)).toBe(55);
     expect(totals.mixed).toEqual([10, 10, 10]);
@@ -205,7 +211,11 @@ describe('a short context', () => {
 });
 
 test('what is sent is what the flags say', async () => {
-  await run(['single'], {}, { temperature: 0.5, topP: 0.9, samplingSeed: 7, nTrials: 2, nStart: 3, frequencyPenalty: 0.1 });
+  await run(
+    ['single'],
+    {},
+    { temperature: 0.5, topP: 0.9, samplingSeed: 7, nTrials: 2, nStart: 3, frequencyPenalty: 0.1 },
+  );
   expect(server?.requests.slice(1).map((request) => request.text?.length)).toEqual([3, 4]);
   expect(server?.requests[1]?.sampling_params).toEqual({
     temperature: 0.5,

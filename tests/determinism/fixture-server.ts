@@ -114,7 +114,11 @@ class Fixture {
       return sendJson(response, 200, { text: String.fromCharCode(...tokens) });
     }
     if (path === '/server_info') {
-      return sendJson(response, 200, { skip_tokenizer_init: !this.#tokenizer, version: 'fixture', vocab_size: VOCAB_SIZE });
+      return sendJson(response, 200, {
+        skip_tokenizer_init: !this.#tokenizer,
+        version: 'fixture',
+        vocab_size: VOCAB_SIZE,
+      });
     }
     if (path === '/v1/models') {
       return sendJson(response, 200, { data: [{ id: 'toy', max_model_len: this.#contextLength }] });
@@ -165,7 +169,8 @@ class Fixture {
     const events: object[] = [];
     for (let i = 0; i < maxNewTokens; i++) {
       const token = nextToken(state, sampling.temperature ?? 1) ^ (wrongToken && i === FAULTY_TOKEN ? 1 : 0);
-      const offBit = (large && this.#faults.has('last-bit') && i === FAULTY_TOKEN) || (cached > 0 && this.#faults.has('warm-cache'));
+      const offBit =
+        (large && this.#faults.has('last-bit') && i === FAULTY_TOKEN) || (cached > 0 && this.#faults.has('warm-cache'));
       const value = logprob(state, token);
       logprobs.push([offBit ? nextFloat(value) : value, token, null]);
       ids.push(token);
@@ -190,7 +195,9 @@ class Fixture {
     const output = ids.slice(prompt.length);
     const text = String.fromCharCode(...output) + (large && this.#faults.has('text') ? '!' : '');
     const type = large && this.#faults.has('finish') ? 'stop' : 'length';
-    const finish = this.#faults.has('abort') ? { type: 'abort', message: 'out of memory' } : { type, length: output.length };
+    const finish = this.#faults.has('abort')
+      ? { type: 'abort', message: 'out of memory' }
+      : { type, length: output.length };
     const withLogprobs = body.return_logprob === true && !this.#faults.has('no-logprobs');
     return {
       ...(this.#tokenizer ? { text } : {}),
@@ -201,7 +208,9 @@ class Fixture {
         completion_tokens: output.length,
         cached_tokens: cached,
         ...(withLogprobs ? { output_token_logprobs: [...logprobs] } : {}),
-        ...(withLogprobs && finished && body.logprob_start_len === 0 ? this.#promptLogprobs(prompt, body.token_ids_logprob) : {}),
+        ...(withLogprobs && finished && body.logprob_start_len === 0
+          ? this.#promptLogprobs(prompt, body.token_ids_logprob)
+          : {}),
       },
       ...(body.stream ? { index } : {}),
     };

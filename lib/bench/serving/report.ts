@@ -19,8 +19,8 @@ export function formatServing({ url, server, options, metrics, cores, firstError
     row('Concurrency', metrics.concurrency.toFixed(2)),
   ];
   if (cores !== null) {
-    const used = `server ${cores.server.toFixed(2)}, worker ${cores.worker.toFixed(2)}, this client ${cores.client.toFixed(2)}`;
-    lines.push(row('CPU cores in use', used));
+    const [server, worker, client] = [cores.server, cores.worker, cores.client].map((used) => used.toFixed(2));
+    lines.push(row('CPU cores in use', `server ${server}, worker ${worker}, this client ${client}`));
   }
   return [
     ...lines,
@@ -41,5 +41,6 @@ function row(label: string, value: string): string {
 }
 
 function distributionRow(label: string, { mean, median, p90, p95, p99 }: Distribution): string {
-  return `${label.padEnd(LABEL)}${[mean, median, p90, p95, p99].map((value) => value.toFixed(2).padStart(NUMBER)).join('')}`;
+  const cells = [mean, median, p90, p95, p99].map((value) => value.toFixed(2).padStart(NUMBER));
+  return `${label.padEnd(LABEL)}${cells.join('')}`;
 }

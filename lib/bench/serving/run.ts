@@ -67,7 +67,8 @@ function checkFit({ vocabSize, contextLength }: ServerFacts, options: ServingOpt
   if (contextLength !== null && longest > contextLength) {
     throw new DetinferError(
       'INVALID_FLAG',
-      `--random-input-len and --random-output-len make up to ${longest} tokens, the server's context has ${contextLength}`,
+      `--random-input-len and --random-output-len make up to ${longest} tokens, ` +
+        `the server's context has ${contextLength}`,
     );
   }
   const size = options.vocabSize ?? vocabSize;
@@ -78,8 +79,16 @@ function checkFit({ vocabSize, contextLength }: ServerFacts, options: ServingOpt
 }
 
 /** One request that no later one resembles, then an empty prefix cache, so that a second run measures the same. */
-async function warmUp(dispatcher: Dispatcher, client: HttpClient, vocabSize: number, options: ServingOptions): Promise<void> {
-  const inputIds = new SeededRandom(options.seed + 1).tokenIds(Math.min(WARMUP_TOKENS, options.randomInputLen), vocabSize);
+async function warmUp(
+  dispatcher: Dispatcher,
+  client: HttpClient,
+  vocabSize: number,
+  options: ServingOptions,
+): Promise<void> {
+  const inputIds = new SeededRandom(options.seed + 1).tokenIds(
+    Math.min(WARMUP_TOKENS, options.randomInputLen),
+    vocabSize,
+  );
   const outputLength = Math.min(WARMUP_TOKENS, options.randomOutputLen);
   const { error } = await sendMeasured(dispatcher, client.baseUrl, { inputIds, outputLength, arrival: 0 }, options);
   if (error !== null) throw new DetinferError('BAD_RESPONSE', `the warm-up request failed: ${error}`);

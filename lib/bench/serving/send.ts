@@ -35,7 +35,13 @@ export async function sendMeasured(
   return timing;
 }
 
-async function receive(dispatcher: Dispatcher, url: string, body: string, start: number, timing: Timing): Promise<void> {
+async function receive(
+  dispatcher: Dispatcher,
+  url: string,
+  body: string,
+  start: number,
+  timing: Timing,
+): Promise<void> {
   const headers = { 'content-type': 'application/json' };
   const response = await request(url, { method: 'POST', dispatcher, headers, body });
   if (response.statusCode !== 200) {

@@ -22,7 +22,11 @@ export const mixed: Mode = {
   async run(context) {
     const { options, prompts } = context;
     const random = new SeededRandom(options.randomSeed);
-    const probes = [prompts.short, prompts.secondShort, prompts.part(0, Math.min(prompts.unitsOf(LONG_PROBE_CHARACTERS), prompts.longest))];
+    const probes = [
+      prompts.short,
+      prompts.secondShort,
+      prompts.part(0, Math.min(prompts.unitsOf(LONG_PROBE_CHARACTERS), prompts.longest)),
+    ];
     const sets = probes.map((prompt) => new AnswerSet(prompt));
     for (const { trial, size } of trials(options)) {
       const items = random.shuffle([
@@ -30,7 +34,10 @@ export const mixed: Mode = {
         ...Array.from({ length: size - 1 }, () => fillerItem(context, random)),
       ]);
       const traffic = Array.from({ length: TRAFFIC_REQUESTS }, () => planTraffic(context, random));
-      const [batch] = await Promise.all([send(context, items), ...traffic.map((request) => sendLater(context, request))]);
+      const [batch] = await Promise.all([
+        send(context, items),
+        ...traffic.map((request) => sendLater(context, request)),
+      ]);
       batch.forEach((answer, index) => {
         const origin = { trial, batchSize: items.length, index };
         items[index]?.set?.add(outputSample(answer, options.returnLogprob), origin);

@@ -19,9 +19,14 @@ export const pVsD: Mode = {
     const sets: AnswerSet[] = [];
     for (const { trial, size } of trials(options)) {
       const prompts = Array.from({ length: size }, (_, i) => makePrompt(context, random, i === 0));
-      const generated = (await decode(context, prompts)).map((answer, i) => generatedSample(answer, prompts[i] as Prompt));
+      const generated = (await decode(context, prompts)).map((answer, i) =>
+        generatedSample(answer, prompts[i] as Prompt),
+      );
       await flushCache(client);
-      const scored = await prefill(context, generated.map((sample) => sample.ids as number[]));
+      const scored = await prefill(
+        context,
+        generated.map((sample) => sample.ids as number[]),
+      );
       generated.forEach((sample, index) => {
         const set = new AnswerSet(prompts[index] as Prompt);
         const origin = { trial, batchSize: size, index };
@@ -37,7 +42,10 @@ export const pVsD: Mode = {
 
 /** A slice of the long prompt; the first of each batch may be as long as the whole. */
 function makePrompt({ prompts }: TestContext, random: SeededRandom, isFirst: boolean): Prompt {
-  const length = random.integer(1, isFirst ? prompts.longest : Math.min(prompts.unitsOf(LONGEST_SLICE_CHARACTERS), prompts.longest));
+  const length = random.integer(
+    1,
+    isFirst ? prompts.longest : Math.min(prompts.unitsOf(LONGEST_SLICE_CHARACTERS), prompts.longest),
+  );
   const begin = random.next() < 0.3 ? 0 : random.integer(0, prompts.longest - length);
   return prompts.part(begin, begin + length);
 }
@@ -52,10 +60,12 @@ function prefill({ client, options }: TestContext, prompts: number[][]): Promise
 }
 
 function generatedSample({ inputLogprobs, outputLogprobs, outputIds }: Answer, prompt: Prompt): Sample {
-  if (inputLogprobs === null || outputLogprobs === null) throw incomplete('input_token_logprobs and output_token_logprobs');
+  if (inputLogprobs === null || outputLogprobs === null)
+    throw incomplete('input_token_logprobs and output_token_logprobs');
   const ids = [...inputLogprobs, ...outputLogprobs].map(idOf);
   const expected = [...(typeof prompt === 'string' ? inputLogprobs.map(idOf) : prompt), ...(outputIds ?? [])];
-  if (outputIds !== null && ids.join() !== expected.join()) throw incomplete('a logprob for each token of prompt and output');
+  if (outputIds !== null && ids.join() !== expected.join())
+    throw incomplete('a logprob for each token of prompt and output');
   return {
     text: null,
     ids,

@@ -17,7 +17,10 @@ export const prefix: Mode = {
     for (const { trial, size } of trials(options)) {
       await flushCache(client);
       const asked = Array.from({ length: size }, () => random.pick(sets));
-      const batch = await ask(context, asked.map((set) => set.prompt));
+      const batch = await ask(
+        context,
+        asked.map((set) => set.prompt),
+      );
       batch.forEach((answer, index) => {
         asked[index]?.add(outputSample(answer, options.returnLogprob), { trial, batchSize: size, index });
       });
@@ -34,8 +37,8 @@ function prefixLengths({ prompts, server, options, note }: TestContext): number[
     const length = Math.min(prompts.unitsOf(wanted), prompts.longest);
     if (length < prompts.unitsOf(wanted)) {
       note(
-        `a prefix of ${prompts.unitsOf(wanted)} ${prompts.unit} does not fit into the context of ${server.contextLength} tokens with ` +
-          `--max-new-tokens ${options.maxNewTokens}: shortened to ${length}`,
+        `a prefix of ${prompts.unitsOf(wanted)} ${prompts.unit} does not fit into the context of ` +
+          `${server.contextLength} tokens with --max-new-tokens ${options.maxNewTokens}: shortened to ${length}`,
       );
     }
     lengths.add(length);

@@ -19,7 +19,8 @@ export const radixCache: Mode = {
     const { client, server, options, prompts } = context;
     const vocabSize = requireVocabSize(server, options, 'mode radix_cache starts from random ids');
     const random = new SeededRandom(options.randomSeed);
-    const longest = prompts.kind === 'ids' ? prompts.longest : (server.contextLength ?? Infinity) - options.maxNewTokens;
+    const longest =
+      prompts.kind === 'ids' ? prompts.longest : (server.contextLength ?? Infinity) - options.maxNewTokens;
     const sets: AnswerSet[] = [];
     let mostCached: number | null = null;
     for (const { trial } of trials(options)) {
@@ -62,8 +63,12 @@ async function nextToken({ client, options }: TestContext, ids: number[]): Promi
 
 /** Without a single hit the mode would compare two cold runs and prove nothing. */
 function requireCacheHits({ note }: TestContext, mostCached: number | null): void {
-  if (mostCached === null) note('the server does not report cached_tokens, so it is unknown whether its cache was used');
+  if (mostCached === null)
+    note('the server does not report cached_tokens, so it is unknown whether its cache was used');
   if (mostCached === 0) {
-    throw new DetinferError('BAD_RESPONSE', 'no request was answered from the prefix cache: is it disabled (--disable-radix-cache)?');
+    throw new DetinferError(
+      'BAD_RESPONSE',
+      'no request was answered from the prefix cache: is it disabled (--disable-radix-cache)?',
+    );
   }
 }

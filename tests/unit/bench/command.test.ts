@@ -35,7 +35,9 @@ describe('bench decode', () => {
     expect(report.info.threads).toBe(1);
     const { weightBytesPerToken = NaN, kvBytesPerToken = NaN } = report.info;
     expect(report.bytesPerToken).toBe(weightBytesPerToken + kvBytesPerToken * 43.5);
-    expect(report.floorTokensPerSecond).toBeCloseTo((report.bandwidthBytesPerSecond ?? NaN) / (report.bytesPerToken ?? NaN));
+    expect(report.floorTokensPerSecond).toBeCloseTo(
+      (report.bandwidthBytesPerSecond ?? NaN) / (report.bytesPerToken ?? NaN),
+    );
     expect(report.decodeTokensPerSecond).toBeGreaterThan(0);
     expect(report.prefillTokensPerSecond).toBeGreaterThan(0);
   });
@@ -53,11 +55,25 @@ describe('bench decode', () => {
 describe('bench serving', () => {
   test('exit code 0 with a report', async () => {
     const server = await startFixtureServer();
-    const { code, stdout } = await bench('serving', '--url', server.url, '--num-prompts', '8', '--request-rate', '200', '--json', json);
+    const { code, stdout } = await bench(
+      'serving',
+      '--url',
+      server.url,
+      '--num-prompts',
+      '8',
+      '--request-rate',
+      '200',
+      '--json',
+      json,
+    );
     await server.close();
     expect(code).toBe(0);
     expect(stdout).toMatch(/^Successful requests +8$/m);
-    expect(JSON.parse(readFileSync(json, 'utf8'))).toMatchObject({ options: { requestRate: 200 }, metrics: { completed: 8 }, cores: null });
+    expect(JSON.parse(readFileSync(json, 'utf8'))).toMatchObject({
+      options: { requestRate: 200 },
+      metrics: { completed: 8 },
+      cores: null,
+    });
   });
 
   test('launches and stops a server of its own, and measures its CPU time', async () => {

@@ -3,7 +3,15 @@ import { distribution, summarize } from '../../../lib/bench/serving/metrics.js';
 import type { Timing } from '../../../lib/bench/serving/types.js';
 
 function timing(changes: Partial<Timing>): Timing {
-  return { error: null, inputTokens: 10, outputTokens: 5, firstTokenMs: 100, totalMs: 500, interTokenMs: [100, 100, 100, 100], ...changes };
+  return {
+    error: null,
+    inputTokens: 10,
+    outputTokens: 5,
+    firstTokenMs: 100,
+    totalMs: 500,
+    interTokenMs: [100, 100, 100, 100],
+    ...changes,
+  };
 }
 
 describe('distribution', () => {

@@ -38,7 +38,9 @@ describe('planWorkload', () => {
     expect(workload).not.toEqual(planWorkload({ ...OPTIONS, numPrompts: 500, seed: 2 }, 100));
     const inputs = workload.map(({ inputIds }) => inputIds.length);
     const outputs = workload.map(({ outputLength }) => outputLength);
-    expect([Math.min(...inputs), Math.max(...inputs), Math.min(...outputs), Math.max(...outputs)]).toEqual([16, 32, 8, 16]);
+    expect([Math.min(...inputs), Math.max(...inputs), Math.min(...outputs), Math.max(...outputs)]).toEqual([
+      16, 32, 8, 16,
+    ]);
     expect(workload.every(({ arrival }) => arrival === 0)).toBe(true);
   });
 
@@ -89,7 +91,9 @@ describe('benchServing', () => {
 
   test('keeps to the request rate', async () => {
     const report = await bench({}, { requestRate: 100 });
-    expect(report.metrics.durationSeconds).toBeGreaterThan((planWorkload({ ...OPTIONS, requestRate: 100 }, 128).at(-1)?.arrival ?? NaN) * 0.99);
+    expect(report.metrics.durationSeconds).toBeGreaterThan(
+      (planWorkload({ ...OPTIONS, requestRate: 100 }, 128).at(-1)?.arrival ?? NaN) * 0.99,
+    );
   });
 
   test.each([
@@ -105,11 +109,11 @@ describe('benchServing', () => {
   });
 });
 
-test('CPU time of this process and its absence of children', () => {
+test('CPU time grows as a process works, whoever else works on the machine', () => {
   const before = readCpuUsage(process.pid);
-  const end = performance.now() + 100;
-  while (performance.now() < end);
+  while (readCpuUsage(process.pid).client < before.client + 0.2);
   const after = readCpuUsage(process.pid);
-  expect(after.client - before.client).toBeGreaterThan(0.05);
-  expect(after.server - before.server).toBeGreaterThan(0.03);
+  // The two clocks count the same process; the kernel's has a resolution of 0.01 s.
+  expect(after.server - before.server).toBeGreaterThan(0.1);
+  expect(after.server - before.server).toBeLessThan(0.5);
 });

@@ -2,7 +2,8 @@ import { describe, expect, test } from '@jest/globals';
 import { TokenStream } from '../../../lib/bench/serving/token-stream.js';
 
 function event(count: number, text: string, finish: object | null = null): string {
-  return `data: ${JSON.stringify({ text, output_ids: [], meta_info: { completion_tokens: count, finish_reason: finish } })}\n\n`;
+  const meta = { completion_tokens: count, finish_reason: finish };
+  return `data: ${JSON.stringify({ text, output_ids: [], meta_info: meta })}\n\n`;
 }
 
 const END = event(3, 'abc', { type: 'length', length: 3 });

@@ -38,7 +38,11 @@ describe('errors name the endpoint and hold the words of the server', () => {
     [503, '', 'GET /x answered with status 503'],
   ])('%i %s', async (status, body, message) => {
     const connected = await serve((_, response) => response.writeHead(status).end(body));
-    await expect(connected.json('GET', '/x')).rejects.toMatchObject({ code: 'BAD_RESPONSE', httpStatus: status, message });
+    await expect(connected.json('GET', '/x')).rejects.toMatchObject({
+      code: 'BAD_RESPONSE',
+      httpStatus: status,
+      message,
+    });
   });
 
   test('no connection', async () => {
@@ -79,11 +83,20 @@ describe('events', () => {
 });
 
 describe('generate', () => {
-  const answer = (text: string): object => ({ text, output_ids: [1], meta_info: { finish_reason: { type: 'length', length: 1 } } });
+  const answer = (text: string): object => ({
+    text,
+    output_ids: [1],
+    meta_info: { finish_reason: { type: 'length', length: 1 } },
+  });
 
   test('keeps the order of a batch whose streams interleave', async () => {
     const connected = await serve((_, response) => {
-      for (const [index, text] of [[1, 'b'], [0, 'a'], [1, 'bb'], [0, 'aa']] as const) {
+      for (const [index, text] of [
+        [1, 'b'],
+        [0, 'a'],
+        [1, 'bb'],
+        [0, 'aa'],
+      ] as const) {
         response.write(`data: ${JSON.stringify({ index, ...answer(text) })}\n\n`);
       }
       response.end('data: [DONE]\n\n');
@@ -99,14 +112,19 @@ describe('generate', () => {
     ['[{"meta_info":{"finish_reason":{"type":"stop"}}}]', 'neither text nor output_ids'],
     ['[null]', 'not an object'],
     ['[]', '1 prompts got 0 answers'],
-    ['[{"text":"a","meta_info":{"finish_reason":{"type":"stop"},"output_token_logprobs":[["x",1,null]]}}]', 'a logprob entry'],
+    [
+      '[{"text":"a","meta_info":{"finish_reason":{"type":"stop"},"output_token_logprobs":[["x",1,null]]}}]',
+      'a logprob entry',
+    ],
   ])('refuses %s', async (body, message) => {
     const connected = await serve((_, response) => response.end(body));
     await expect(generate(connected, { prompts: ['x'], sampling: {} })).rejects.toThrow(message);
   });
 
   test('an error within a stream', async () => {
-    const connected = await serve((_, response) => response.end('data: {"error":{"message":"worker died"}}\n\ndata: [DONE]\n\n'));
+    const connected = await serve((_, response) =>
+      response.end('data: {"error":{"message":"worker died"}}\n\ndata: [DONE]\n\n'),
+    );
     await expect(generate(connected, { prompts: ['x'], sampling: {}, stream: true })).rejects.toThrow('worker died');
   });
 });

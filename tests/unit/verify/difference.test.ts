@@ -63,7 +63,10 @@ describe('firstDifference', () => {
   });
 
   test('the finish reason, when all else is equal', () => {
-    expect(difference({}, { finishReason: '{"type":"stop","matched":3}' })).toMatchObject({ kind: 'finish reason', position: 3 });
+    expect(difference({}, { finishReason: '{"type":"stop","matched":3}' })).toMatchObject({
+      kind: 'finish reason',
+      position: 3,
+    });
   });
 });
 
@@ -91,7 +94,13 @@ describe('AnswerSet', () => {
     const [good, bad] = [new AnswerSet('x'), new AnswerSet('y')];
     for (const set of [good, bad]) for (const origin of [ORIGIN, OTHER]) set.add(sample(), origin);
     bad.add(sample({ text: 'other' }), OTHER);
-    expect(new Check('name', [good, bad]).result([])).toEqual({ name: 'name', total: 5, unique: 2, tokens: 15, differences: [] });
+    expect(new Check('name', [good, bad]).result([])).toEqual({
+      name: 'name',
+      total: 5,
+      unique: 2,
+      tokens: 15,
+      differences: [],
+    });
   });
 });
 

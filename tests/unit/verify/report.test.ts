@@ -2,7 +2,13 @@ import { describe, expect, test } from '@jest/globals';
 import { formatReport, PLAIN } from '../../../lib/verify/report.js';
 import { toJson } from '../../../lib/verify/reporters/json.js';
 import { escapeXml, toJunit } from '../../../lib/verify/reporters/junit.js';
-import { exitCode, type CheckResult, type Difference, type ModeResult, type TestReport } from '../../../lib/verify/types.js';
+import {
+  exitCode,
+  type CheckResult,
+  type Difference,
+  type ModeResult,
+  type TestReport,
+} from '../../../lib/verify/types.js';
 
 const SAME: CheckResult = { name: '', total: 1275, unique: 1, tokens: 127500, differences: [] };
 
@@ -11,8 +17,20 @@ const DIFFERENCE: Difference = {
   position: 12,
   part: 'output',
   sides: [
-    { origin: { trial: 1, batchSize: 1, index: 0 }, tokenId: 262, tokenText: ' the', logprob: -0.12345677614212036, excerpt: null },
-    { origin: { trial: 7, batchSize: 7, index: 3 }, tokenId: 257, tokenText: ' "a"', logprob: -0.12345678359270096, excerpt: null },
+    {
+      origin: { trial: 1, batchSize: 1, index: 0 },
+      tokenId: 262,
+      tokenText: ' the',
+      logprob: -0.12345677614212036,
+      excerpt: null,
+    },
+    {
+      origin: { trial: 7, batchSize: 7, index: 3 },
+      tokenId: 257,
+      tokenText: ' "a"',
+      logprob: -0.12345678359270096,
+      excerpt: null,
+    },
   ],
   scoredAfterwards: false,
 };
@@ -91,7 +109,9 @@ describe('text', () => {
   });
 
   test('shows notes and what could not be tested', () => {
-    const text = formatReport(report({ checks: [], error: 'the server is gone', notes: ['shortened'] }), PLAIN).join('\n');
+    const text = formatReport(report({ checks: [], error: 'the server is gone', notes: ['shortened'] }), PLAIN).join(
+      '\n',
+    );
     expect(text).toContain('note: shortened');
     expect(text).toContain('could not test: the server is gone');
     expect(text).toContain('Could not test (');
@@ -115,9 +135,13 @@ describe('JUnit', () => {
     expect(xml).toContain('<testsuites name="detinfer test" tests="4" failures="1" errors="2" time="4.500">');
     expect(xml).toContain('<testsuite name="single" tests="2" failures="1" errors="0" time="1.500">');
     expect(xml).toContain('<testcase classname="single" name="all answers"></testcase>');
-    expect(xml).toContain('name="Prompt &lt;1&gt;"><failure message="Prompt &lt;1&gt;: total samples: 1275, Unique samples: 2">');
+    expect(xml).toContain(
+      'name="Prompt &lt;1&gt;"><failure message="Prompt &lt;1&gt;: total samples: 1275, Unique samples: 2">',
+    );
     expect(xml).toContain('token 257 &quot; \\&quot;a\\&quot;&quot;');
-    expect(xml).toContain('<testcase classname="prefix" name="run"><error message="a &amp; b">a &amp; b</error></testcase>');
+    expect(xml).toContain(
+      '<testcase classname="prefix" name="run"><error message="a &amp; b">a &amp; b</error></testcase>',
+    );
     expect(xml).toContain('<system-out>&quot;quoted&quot;</system-out>');
     expect(xml).toContain('<error message="too few samples to compare">');
   });
