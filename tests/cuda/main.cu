@@ -7,9 +7,9 @@
 
 namespace detinfer::testing {
 
-extern const TestTable kLinearCudaTests;
+extern const TestTable kCudaAttentionTests;
 
-const TestTable* const kTables[] = {&kLinearCudaTests};
+const TestTable* const kTables[] = {&kCudaAttentionTests};
 
 }  // namespace detinfer::testing
 
