@@ -4,7 +4,7 @@
 #pragma once
 
 #include "attention/fa3/plan.h"
-#include "attention/fa3/ptx.cuh"
+#include "core/ptx.cuh"
 #include "attention/fa3/rules.cuh"
 
 namespace detinfer::fa3 {

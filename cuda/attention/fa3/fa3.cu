@@ -8,85 +8,13 @@
 #include "attention/fa3/decode.cuh"
 #include "attention/fa3/kernels.cuh"
 #include "attention/fa3/prefill.cuh"
-#include "core/cuda_check.h"
+#include "core/cuda_memory.cuh"
+#include "core/tensor_map.cuh"
 
 namespace detinfer {
 namespace {
 
 using fa3::PlanLayout;
-
-/// Memory of the device, or pinned memory of the host.
-enum class Kind { kDevice, kPinned };
-
-template <class T>
-class CudaArray {
- public:
-  CudaArray(Kind kind, int64_t count) : kind_(kind) {
-    const size_t bytes = size_t(count) * sizeof(T);
-    if (kind == Kind::kDevice) {
-      CUDA_CHECK(cudaMalloc(&data_, bytes));
-    } else {
-      CUDA_CHECK(cudaMallocHost(&data_, bytes));
-    }
-  }
-  ~CudaArray() {
-    if (kind_ == Kind::kDevice) {
-      cudaFree(data_);
-    } else {
-      cudaFreeHost(data_);
-    }
-  }
-  CudaArray(const CudaArray&) = delete;
-  CudaArray& operator=(const CudaArray&) = delete;
-  T* data() const { return data_; }
-
- private:
-  Kind kind_;
-  T* data_ = nullptr;
-};
-
-/// Set when the copy out of a staging buffer is done.
-class CopyEvent {
- public:
-  CopyEvent() { CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming)); }
-  ~CopyEvent() { cudaEventDestroy(event_); }
-  CopyEvent(const CopyEvent&) = delete;
-  CopyEvent& operator=(const CopyEvent&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
-decltype(&cuTensorMapEncodeTiled) tensor_map_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result;
-  CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result));
-  if (result != cudaDriverEntryPointSuccess) {
-    throw Error(ErrorCode::kEngineFailed, "the CUDA driver has no cuTensorMapEncodeTiled; update it to 12.0 or later");
-  }
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-}
-
-/// A map of a row-major array of bf16 with boxes of 64 columns. @param sizes, boxes fastest dimension first
-template <int kDims>
-CUtensorMap tensor_map(const void* data, const cuuint64_t (&sizes)[kDims], const cuuint32_t (&boxes)[kDims]) {
-  static const auto encode = tensor_map_encoder();
-  cuuint64_t strides[kDims - 1];
-  cuuint32_t steps[kDims];
-  for (int i = 0; i < kDims; ++i) steps[i] = 1;
-  strides[0] = sizes[0] * sizeof(bf16);
-  for (int i = 1; i < kDims - 1; ++i) strides[i] = strides[i - 1] * sizes[i];
-  CUtensorMap map;
-  const CUresult result =
-      encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDims, const_cast<void*>(data), sizes, strides, boxes, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    throw Error(ErrorCode::kEngineFailed, "CUDA: cuTensorMapEncodeTiled failed with " + std::to_string(int(result)));
-  }
-  return map;
-}
 
 int current_multiprocessors() {
   int device = 0, count = 0, major = 0;
@@ -117,11 +45,11 @@ struct Fa3Attention::State {
         layout(kv, heads, limits),
         multiprocessors(current_multiprocessors()),
         // A block may look one round past the last decode record before it knows that there is none.
-        device_plan(Kind::kDevice, layout.words + int64_t(2 * multiprocessors) * layout.split_words),
-        staging{{Kind::kPinned, layout.words}, {Kind::kPinned, layout.words}},
-        partial_rules(Kind::kDevice, int64_t(limits.decode_splits) * heads),
-        partial_sums(Kind::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
-        counters(Kind::kDevice, int64_t(limits.slices) * kv.kv_heads) {
+        device_plan(CudaMemory::kDevice, layout.words + int64_t(2 * multiprocessors) * layout.split_words),
+        staging{{CudaMemory::kPinned, layout.words}, {CudaMemory::kPinned, layout.words}},
+        partial_rules(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads),
+        partial_sums(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
+        counters(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads) {
     CUDA_CHECK(cudaMemset(device_plan.data(), 0, PlanLayout::kHeaderWords * sizeof(int32_t)));
     CUDA_CHECK(cudaMemset(counters.data(), 0, size_t(limits.slices) * kv.kv_heads * sizeof(int)));
     // The memsets are done before any stream looks.
@@ -136,7 +64,7 @@ struct Fa3Attention::State {
   int multiprocessors;
   CudaArray<int32_t> device_plan;
   CudaArray<int32_t> staging[2];
-  CopyEvent copied[2];
+  CudaEvent copied[2];
   int turn = 0;
   CudaArray<float2> partial_rules;
   CudaArray<float> partial_sums;
@@ -154,7 +82,7 @@ Fa3Attention::~Fa3Attention() = default;
 void Fa3Attention::plan(const AttentionSlice* slices, int count, cudaStream_t stream) {
   State& s = *state_;
   s.turn ^= 1;
-  CUDA_CHECK(cudaEventSynchronize(s.copied[s.turn].get()));
+  s.copied[s.turn].wait();
   int32_t* const from = s.staging[s.turn].data();
   s.plan = fa3::make_plan(s.layout, s.kv, s.limits, slices, count, from);
   auto upload = [&](int64_t at, int64_t words) {
@@ -165,7 +93,7 @@ void Fa3Attention::plan(const AttentionSlice* slices, int count, cudaStream_t st
   upload(0, PlanLayout::kHeaderWords + int64_t(s.plan.splits) * s.layout.split_words);
   upload(s.layout.tiles_at, int64_t(s.plan.tiles) * int64_t(sizeof(fa3::PrefillTile) / sizeof(int32_t)));
   upload(s.layout.pages_at, s.plan.pages);
-  CUDA_CHECK(cudaEventRecord(s.copied[s.turn].get(), stream));
+  s.copied[s.turn].record(stream);
   if (std::getenv("DETINFER_PRINT_PLAN") != nullptr) {
     std::fputs(fa3::to_string(s.layout, s.plan, from).c_str(), stderr);
   }
@@ -184,14 +112,13 @@ void Fa3Attention::launch(const bf16* q, const bf16* keys, const bf16* values, b
   const State& s = *state_;
   const int dim = s.kv.head_dim, group = s.heads / s.kv.kv_heads, page_shift = log2_of(s.kv.page_size);
   const float scale = attention_scale(dim);
-  const cuuint64_t pool[2] = {cuuint64_t(dim), cuuint64_t(s.pool_pages * s.kv.kv_heads * s.kv.page_size)};
-  const cuuint32_t pool_box[2] = {64, cuuint32_t(std::min(s.kv.page_size, kBlockKeys))};
+  const int64_t pool_rows = s.pool_pages * s.kv.kv_heads * s.kv.page_size;
+  const int pool_box = std::min(s.kv.page_size, kBlockKeys);
   fa3::TensorMaps maps;
-  maps.keys = tensor_map(keys, pool, pool_box);
-  maps.values = tensor_map(values, pool, pool_box);
+  maps.keys = tensor_map_2d(keys, dim, pool_rows, dim, 64, pool_box);
+  maps.values = tensor_map_2d(values, dim, pool_rows, dim, 64, pool_box);
   if (s.plan.tiles > 0) {
-    const cuuint64_t queries[3] = {cuuint64_t(dim), cuuint64_t(s.heads), cuuint64_t(s.plan.rows)};
-    maps.queries = tensor_map(q, queries, {64, cuuint32_t(group), cuuint32_t(s.layout.tile_positions)});
+    maps.queries = tensor_map_3d(q, dim, s.heads, s.plan.rows, 64, group, s.layout.tile_positions);
     fa3::PrefillArgs args;
     args.tiles = reinterpret_cast<const fa3::PrefillTile*>(s.device_plan.data() + s.layout.tiles_at);
     args.pages = s.device_plan.data() + s.layout.pages_at;

@@ -51,6 +51,8 @@ struct RowRequest {
   int32_t target = -1;
   /// Draws a token, or null.
   const SampleArgs* sample = nullptr;
+  /// Where the drawn token goes in the device's array of drawn tokens, which the next step may read; -1: nowhere.
+  int32_t drawn_index = -1;
   /// The drawn token's log-probability is wanted.
   bool sampled_logprob = false;
   int top = 0;

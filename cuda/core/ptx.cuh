@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace detinfer::fa3 {
+namespace detinfer {
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
@@ -92,4 +92,4 @@ __device__ __forceinline__ void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-}  // namespace detinfer::fa3
+}  // namespace detinfer

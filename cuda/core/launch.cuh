@@ -1,0 +1,36 @@
+// Launches with programmatic dependent launch: a kernel may start, set itself up and read what no kernel writes (weights)
+// while the one before it is still running. The rule that keeps this safe: **every** thread block of **every** kernel
+// launched by launch() calls wait_for_inputs() before it touches memory that another kernel writes or reads, and ends after
+// it. Then a kernel that has started waiting knows that all kernels before it are done, not only the last one.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "core/cuda_check.h"
+
+namespace detinfer {
+
+/// Waits until the kernels before this one are done and what they wrote is visible.
+__device__ __forceinline__ void wait_for_inputs() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
+/// Lets the next kernel start as soon as there is room for it. Call it first: it promises nothing about memory.
+__device__ __forceinline__ void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+/// Launches a kernel that may overlap the end of the one before it in the stream. @throws Error kEngineFailed
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+            const Arguments&... arguments) {
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
+}
+
+}  // namespace detinfer

@@ -1,0 +1,26 @@
+// linear on a Hopper GPU: TMA brings tiles of x and W to shared memory, wgmma runs the k16 chain of every output in order.
+// Tile shapes, operand order and pipelines are chosen by the number of rows; the bits are those of linear_reference.
+#pragma once
+
+#include "core/numerics.h"
+
+typedef struct CUstream_st* cudaStream_t;
+
+namespace detinfer {
+
+/// A weight matrix in the device's memory.
+struct DeviceMatrix {
+  /// [n][k] row-major, aligned to 16 bytes.
+  const bf16* data = nullptr;
+  int n = 0;
+  /// A multiple of 8; a last step of fewer than 16 is padded with zeros on the way.
+  int k = 0;
+};
+
+/// @param x [rows][k], aligned to 16 bytes @param bias [n] or null @param y [rows][n], not x
+/// @throws Error kEngineFailed
+void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream);
+/// The same before rounding to bf16.
+void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, float* y, cudaStream_t stream);
+
+}  // namespace detinfer
