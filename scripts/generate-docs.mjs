@@ -30,8 +30,8 @@ async function sections() {
 }
 
 function groupTable(group, flags) {
-  const rows = flags.map(({ name, alias, value, default: preset, defaultText, help }) => [
-    [name, ...(alias === undefined ? [] : [alias])].map((each) => flagCell(each, value)).join(', '),
+  const rows = flags.map(({ name, aliases = [], value, default: preset, defaultText, help }) => [
+    [name, ...aliases].map((each) => flagCell(each, value)).join(', '),
     defaultText ?? (value === null ? 'off' : `\`${preset}\``),
     help,
   ]);

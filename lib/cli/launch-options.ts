@@ -22,12 +22,13 @@ export function addLaunchOptions(command: Command, demoModelPath: string): () =>
 
   for (const flag of FLAG_LIST) {
     const help = flag.value === null ? flag.help : `${flag.help} (default: ${flag.defaultText ?? String(flag.default)})`;
-    const names = flag.alias === undefined ? flag.name : `${flag.alias}, ${flag.name}`;
-    const option = declare(command, names, flag.value, help, (text) => {
-      claimOnce(seen, flag.name, flag.name);
-      given.set(flag.key, parseValue(flag.name, flag.parse, text));
-    });
-    option.helpGroup(`${flag.group}:`);
+    for (const name of [flag.name, ...(flag.aliases ?? [])]) {
+      const option = declare(command, name, flag.value, help, (text) => {
+        claimOnce(seen, flag.name, name);
+        given.set(flag.key, parseValue(name, flag.parse, text));
+      });
+      option.helpGroup(`${flag.group}:`).hideHelp(name !== flag.name);
+    }
   }
   for (const { names, value, parse, note } of ACCEPTED_FLAGS) {
     for (const name of names) {

@@ -7,7 +7,7 @@ export const GROUPS = ['Model', 'Server', 'Determinism and kernels', 'Memory and
 /** Everything about one flag of `detinfer launch`. Its name is its key in kebab case: modelPath is --model-path. */
 export interface ServerFlag<T> {
   group: (typeof GROUPS)[number];
-  alias?: string;
+  aliases?: string[];
   /** Placeholder of the value in help; null for a switch, which takes none. */
   value: string | null;
   parse: ParseValue<T>;
@@ -36,7 +36,7 @@ const switchFlag = (group: ServerFlag<boolean>['group'], help: string): ServerFl
 export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
   modelPath: {
     group: 'Model',
-    alias: '--model',
+    aliases: ['--model'],
     value: 'FOLDER',
     parse: text(),
     default: undefined,
@@ -199,6 +199,14 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     parse: integer({ min: 1 }),
     default: 256,
     help: 'requests that run at the same time',
+  },
+  dpSize: {
+    group: 'Memory and scheduling',
+    aliases: ['--dp', '--data-parallel-size'],
+    value: 'N',
+    parse: integer({ min: 1, max: 64 }),
+    default: 1,
+    help: 'workers, each with the whole model; on a CPU they share cores and memory',
   },
   maxQueuedRequests: {
     group: 'Memory and scheduling',

@@ -29,12 +29,6 @@ export const ACCEPTED_FLAGS: AcceptedFlag[] = [
     note: 'one device is what this version runs on',
   },
   {
-    names: ['--dp-size', '--dp', '--data-parallel-size'],
-    value: '1',
-    parse: onlyOne('--dp-size'),
-    note: 'one replica is what this version runs',
-  },
-  {
     names: ['--base-gpu-id'],
     value: 'N',
     parse: integer({ min: 0 }),

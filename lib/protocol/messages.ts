@@ -7,6 +7,11 @@ export interface WorkerRequest {
   /** Unique among the live requests of a worker. */
   id: string;
   inputIds: number[];
+  /**
+   * The output so far of a request that another worker began: it goes on behind these tokens as if it had never stopped.
+   * Where there are any, what is to be said about the prompt has been said.
+   */
+  outputIds: number[];
   sampling: TokenSampling;
   stop: StopConditions;
   logprobs: LogprobRequest | null;

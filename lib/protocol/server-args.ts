@@ -39,7 +39,9 @@ export interface ServerArgs {
   schedulePolicy: SchedulePolicy;
   pageSize: number;
   disableRadixCache: boolean;
-  /** CPU threads of the engine; null: all cores. */
+  /** Workers behind this server, each with the whole model. */
+  dpSize: number;
+  /** CPU threads of the engine; null: all cores, divided among the workers. */
   threads: number | null;
   host: string;
   port: number;

@@ -229,9 +229,10 @@ export class Scheduler {
 
   private countHits(sequence: Sequence): void {
     if (sequence.cachedTokens !== null) return;
-    sequence.cachedTokens = sequence.computed;
+    // A request that another worker began may find some of its output, too.
+    sequence.cachedTokens = Math.min(sequence.computed, sequence.promptLength);
     this.promptTokens += sequence.promptLength;
-    this.cacheHitTokens += sequence.computed;
+    this.cacheHitTokens += sequence.cachedTokens;
   }
 
   private end(sequence: Sequence): void {

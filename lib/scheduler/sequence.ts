@@ -32,7 +32,7 @@ export class Sequence {
   /** Number of tokens at which the length limit ends the request. */
   private readonly maxLength: number;
   private readonly promptLogprobs: TokenLogprob[] = [];
-  private promptSent = false;
+  private promptSent: boolean;
 
   /** @param lengthLimit most tokens, prompt and output together, that the engine can hold. */
   constructor(request: WorkerRequest, arrival: number, lengthLimit: number) {
@@ -45,8 +45,13 @@ export class Sequence {
     for (const id of request.inputIds) this.tokens.push(id);
     this.sampler = new Sampler(request.sampling, request.stop, request.logprobs);
     this.stopIds = new Set(request.stop.stopTokenIds);
+    this.promptSent = request.outputIds.length > 0;
+    for (const id of request.outputIds) {
+      this.tokens.push(id);
+      this.sampler.record(id);
+    }
     const first = this.promptStart;
-    if (request.logprobs !== null && first < this.promptLength) {
+    if (request.logprobs !== null && first < this.promptLength && !this.promptSent) {
       this.promptLogprobs.push(unscoredEntry(request.logprobs, this.tokens.get(first)));
     }
   }
@@ -106,7 +111,8 @@ export class Sequence {
 
   /** The first row that is still to be scored; promptLength - 1 or more when none is. */
   private get nextScored(): number {
-    // The first entry has no row of its own, so the entries' number is one more than that of the scored rows.
+    // No entries: none are wanted, or they were sent by an earlier worker. The first entry has no row of its own, so
+    // the entries' number is one more than that of the scored rows.
     return this.promptLogprobs.length === 0 ? this.promptLength : this.promptStart + this.promptLogprobs.length - 1;
   }
 

@@ -2,7 +2,7 @@ import { DetinferError, type ErrorCode, ERRORS } from '../protocol/errors.js';
 import type { FinishReason, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import type { WorkerHandle } from '../worker/supervisor.js';
+import type { Replicas } from '../worker/replicas.js';
 import { badValue } from './errors.js';
 import { Generation } from './generation.js';
 import { prepare } from './prepare.js';
@@ -22,14 +22,13 @@ interface Live {
 }
 
 /**
- * Stands between HTTP and the worker: turns requests into the worker's and its events into answers. Requests live here,
- * so that the death of a worker ends them with an error and not in silence.
+ * Stands between HTTP and the workers: turns requests into theirs and their events into answers.
  */
 export class Frontend {
-  private worker: WorkerHandle | null = null;
+  private workers: Replicas | null = null;
   private refusal: DetinferError | null = new DetinferError('NOT_READY', 'The model is loading; try again later.');
   private readonly seeds: SeedSource;
-  /** By the worker's request id. */
+  /** By the workers' request id. */
   private readonly live = new Map<string, Live>();
   /** Names of the sequences that somebody waits for. */
   private readonly rids = new Set<string>();
@@ -45,23 +44,24 @@ export class Frontend {
     this.seeds = new SeedSource(args);
   }
 
+  /** Whether requests run now. While a worker is replaced they are taken, and wait. */
   get isReady(): boolean {
-    return this.refusal === null;
+    return this.refusal === null && this.workers!.isUp;
   }
 
-  /** The worker, while it takes requests. @throws DetinferError NOT_READY, SHUTTING_DOWN or WORKER_DIED */
-  get readyWorker(): WorkerHandle {
+  /** The workers, while they take requests. @throws DetinferError NOT_READY, SHUTTING_DOWN or what ended them */
+  get readyWorkers(): Replicas {
     if (this.refusal) throw this.refusal;
-    return this.worker!;
+    return this.workers!;
   }
 
   get limits(): ModelLimits {
-    return { vocabSize: this.readyWorker.info.vocabSize, hasTokenizer: this.tokenizer !== null };
+    return { vocabSize: this.readyWorkers.info.vocabSize, hasTokenizer: this.tokenizer !== null };
   }
 
   /** Requests can come from now on. */
-  attach(worker: WorkerHandle): void {
-    this.worker = worker;
+  attach(workers: Replicas): void {
+    this.workers = workers;
     this.refusal = null;
   }
 
@@ -94,10 +94,10 @@ export class Frontend {
    * finish with what they have so far and finish_reason abort.
    */
   abort(rid: string | null): void {
-    const worker = this.readyWorker;
+    const workers = this.readyWorkers;
     const isMeant = ({ sequence, isDropped }: Live) => !isDropped && (rid === null || sequence.rids.includes(rid));
     const ids = [...this.live].filter(([, entry]) => isMeant(entry)).map(([id]) => id);
-    if (ids.length > 0) worker.abort(ids, 'aborted by /abort_request');
+    if (ids.length > 0) workers.abort(ids, 'aborted by /abort_request');
   }
 
   /** Fails a request and stops its sequences: nobody waits for them any more. */
@@ -109,10 +109,10 @@ export class Frontend {
       this.drop(entry);
       ids.push(id);
     }
-    if (ids.length > 0) this.worker!.abort(ids, error.message);
+    if (ids.length > 0) this.workers!.abort(ids, error.message);
   }
 
-  /** Takes in what a step of the worker brought. */
+  /** Takes in what a step of a worker brought. */
   onStep(events: RequestEvent[]): void {
     const stopped: string[] = [];
     for (const event of events) {
@@ -133,19 +133,19 @@ export class Frontend {
       }
       entry.generation.updated(entry.index);
     }
-    if (stopped.length > 0) this.worker!.abort(stopped, 'ended by a stop string');
+    if (stopped.length > 0) this.workers!.abort(stopped, 'ended by a stop string');
     for (const listener of this.stepListeners.splice(0)) listener();
     this.notifyIdle();
   }
 
-  /** Resolves when the worker has no request of this server left, or after a time limit. */
+  /** Resolves when no request is left, or after a time limit. */
   async untilIdle(limitMs: number): Promise<void> {
     if (this.live.size === 0) return;
     await within(limitMs, new Promise<void>((resolve) => this.idleListeners.push(resolve)));
   }
 
   /**
-   * Runs one token through the worker, however long the queue is. Any sign of life counts, so that a busy worker need
+   * Runs one token through a worker, however long the queue is. Any sign of life counts, so that a busy worker need
    * not get as far as this token.
    */
   async isAlive(limitMs: number): Promise<boolean> {
@@ -165,9 +165,9 @@ export class Frontend {
   }
 
   private start(request: GenerateRequest): Generation {
-    const worker = this.readyWorker;
+    const workers = this.readyWorkers;
     const specs = prepare(request, {
-      info: worker.info,
+      info: workers.info,
       tokenizer: this.tokenizer,
       seeds: this.seeds,
       weightVersion: this.args.weightVersion,
@@ -175,7 +175,7 @@ export class Frontend {
     });
     const sequences = specs.map((spec) => new Sequence(spec, this.tokenizer));
     this.claimRids(sequences);
-    worker.submit(specs.map((spec) => spec.worker));
+    workers.submit(specs.map((spec) => spec.worker));
     const generation = new Generation(sequences, request.isList, this.args.streamInterval);
     sequences.forEach((sequence, index) => {
       this.live.set(sequence.workerRequest.id, { sequence, generation, index, isDropped: false });
@@ -193,7 +193,7 @@ export class Frontend {
   private checkLoad(added: number): void {
     const { maxQueuedRequests } = this.args;
     if (maxQueuedRequests === null) return;
-    const waiting = this.live.size + added - this.readyWorker.info.maxRunningRequests;
+    const waiting = this.live.size + added - this.readyWorkers.capacity;
     if (waiting > maxQueuedRequests) {
       throw new DetinferError(
         'OVERLOADED',

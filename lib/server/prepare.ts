@@ -50,7 +50,14 @@ function prepareCopies(request: PromptRequest, context: PrepareContext): Sequenc
   return Array.from({ length: n }, (_, copy) => ({
     rids: n === 1 ? rids : [...rids, `${rids.at(-1)!}_${copy}`],
     request,
-    worker: { id: context.newId(), inputIds, sampling: { ...sampling.token, seed: seed + copy }, stop, logprobs },
+    worker: {
+      id: context.newId(),
+      inputIds,
+      outputIds: [],
+      sampling: { ...sampling.token, seed: seed + copy },
+      stop,
+      logprobs,
+    },
     stopTokens,
     weightVersion: context.weightVersion,
   }));

@@ -3,10 +3,11 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 
 import { DetinferError } from '../protocol/errors.js';
-import type { EngineInfo } from '../protocol/messages.js';
+import type { EngineInfo, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
-import { startWorker, type WorkerHandle } from '../worker/supervisor.js';
+import { Replicas } from '../worker/replicas.js';
+import type { startWorker } from '../worker/supervisor.js';
 import { createApp } from './app.js';
 import type { Log } from './context.js';
 import { Frontend } from './frontend.js';
@@ -33,17 +34,20 @@ export interface RunningServer {
   /** Where it listens: http://host:port, with the port that it got for port 0. */
   readonly url: string;
   readonly info: EngineInfo;
-  /** Resolves to the error that ended the server, when everything is closed. Stays pending when it is stopped. */
+  /**
+   * Resolves to the error that ended the server, when everything is closed. Stays pending when it is stopped, and while
+   * workers that die can be replaced.
+   */
   readonly closed: Promise<DetinferError>;
   /**
    * Stops accepting, lets running requests end within a time limit (and then fails them with SHUTTING_DOWN), and ends
-   * the worker.
+   * the workers.
    */
   stop(): Promise<void>;
 }
 
 /**
- * Starts the HTTP server and its worker, and resolves when requests can be answered. It listens from the beginning,
+ * Starts the HTTP server and its workers, and resolves when requests can be answered. It listens from the beginning,
  * with /health at 503 while the model loads.
  * @throws DetinferError; nothing is left running then.
  */
@@ -52,7 +56,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
   const frontend = new Frontend(args, tokenizer);
   const app = createApp({ args, frontend, version: options.version, log: options.log });
   const url = await listen(app, args);
-  let worker: WorkerHandle | null = null;
+  let workers: Replicas | null = null;
   let end!: (error: DetinferError) => void;
   const closed = new Promise<DetinferError>((resolve) => (end = resolve));
   const onExit = (error: DetinferError): void => {
@@ -60,22 +64,23 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     void closeApp(app).then(() => end(error));
   };
   try {
-    worker = await (options.startWorker ?? startWorker)(args, {
+    const handlers = {
       log: options.log,
       onProgress: options.onProgress,
-      onStep: (events) => frontend.onStep(events),
+      onStep: (events: RequestEvent[]) => frontend.onStep(events),
       onExit,
-    });
-    frontend.attach(worker);
-    if (!args.skipServerWarmup) await warmUp(frontend);
+    };
+    workers = await Replicas.open(args, handlers, options.startWorker);
+    frontend.attach(workers);
+    if (!args.skipServerWarmup) await warmUp(frontend, args.dpSize);
   } catch (error) {
     frontend.fail(new DetinferError('NOT_READY', 'The server could not start.'));
-    await worker?.shutdown();
+    await workers?.shutdown();
     await closeApp(app);
     throw error;
   }
-  const { info } = worker;
-  const running = worker;
+  const { info } = workers;
+  const running = workers;
   let stopping: Promise<void> | null = null;
   const stop = async (): Promise<void> => {
     const shuttingDown = new DetinferError('SHUTTING_DOWN', 'The server is shutting down.');
@@ -101,10 +106,11 @@ async function listen(app: FastifyInstance, { host, port }: ServerArgs): Promise
   return `http://${host.includes(':') ? `[${host}]` : host}:${bound.port}`;
 }
 
-/** The first request compiles and touches what later ones find ready. */
-async function warmUp(frontend: Frontend): Promise<void> {
+/** The first request compiles and touches what later ones find ready. Prompts of less than a page go to the idlest worker. */
+async function warmUp(frontend: Frontend, workers: number): Promise<void> {
+  const prompts = new Array<number[]>(workers).fill([0, 1, 2, 3]);
   const sampling = { max_new_tokens: WARM_UP_TOKENS, temperature: 0, ignore_eos: true };
-  const request = readGenerateRequest({ input_ids: [0, 1, 2, 3], sampling_params: sampling }, frontend.limits);
+  const request = readGenerateRequest({ input_ids: prompts, sampling_params: sampling }, frontend.limits);
   await frontend.generate(request).done;
 }
 

@@ -10,10 +10,13 @@ import type {
   WorkerRequest,
 } from '../protocol/messages.js';
 import type { LogLevel, ServerArgs } from '../protocol/server-args.js';
+import { oomKills } from './oom-kills.js';
 import { Watchdog } from './watchdog.js';
 
 const ENTRY = fileURLToPath(new URL('./main.js', import.meta.url));
 const SHUTDOWN_LIMIT_MS = 5000;
+/** Signals that somebody sends; a process that fails by itself ends with another one, or with an exit code. */
+const SENT_SIGNALS: (NodeJS.Signals | null)[] = ['SIGKILL', 'SIGTERM', 'SIGHUP'];
 
 export interface WorkerHandlers {
   /** Bytes of weights loaded so far, and of all. */
@@ -21,8 +24,11 @@ export interface WorkerHandlers {
   log(level: LogLevel, message: string): void;
   /** The events of one step, or of requests that were aborted or refused. */
   onStep(events: RequestEvent[]): void;
-  /** The worker is gone after it was ready, though nobody shut it down. Its live requests get no more events. */
-  onExit(error: DetinferError): void;
+  /**
+   * The worker is gone after it was ready, though nobody shut it down. Its live requests get no more events.
+   * @param wasKilled whether somebody killed it, so that no request can be to blame.
+   */
+  onExit(error: DetinferError, wasKilled: boolean): void;
 }
 
 /** The worker process, seen from the server process. */
@@ -42,11 +48,22 @@ export interface WorkerHandle {
 
 /**
  * Starts a worker process and loads the model there. Resolves when it is ready.
+ * @param signal kills the process while it starts.
  * @throws DetinferError why the model was not loaded; WORKER_DIED when the process ended without telling.
  */
-export async function startWorker(args: ServerArgs, handlers: WorkerHandlers): Promise<WorkerHandle> {
+export async function startWorker(
+  args: ServerArgs,
+  handlers: WorkerHandlers,
+  signal?: AbortSignal,
+): Promise<WorkerHandle> {
   const worker = new WorkerProcess(args, handlers);
-  await worker.ready;
+  const kill = (): void => worker.kill();
+  signal?.addEventListener('abort', kill);
+  try {
+    await worker.ready;
+  } finally {
+    signal?.removeEventListener('abort', kill);
+  }
   return worker;
 }
 
@@ -70,6 +87,7 @@ class WorkerProcess implements WorkerHandle {
   private cause: DetinferError | null = null;
   private death: DetinferError | null = null;
   private isShuttingDown = false;
+  private readonly oomKillsBefore = oomKills();
 
   constructor(args: ServerArgs, handlers: WorkerHandlers) {
     this.handlers = handlers;
@@ -91,6 +109,10 @@ class WorkerProcess implements WorkerHandle {
 
   get pid(): number {
     return this.child.pid!;
+  }
+
+  kill(): void {
+    this.child.kill('SIGKILL');
   }
 
   submit(requests: WorkerRequest[]): void {
@@ -116,7 +138,7 @@ class WorkerProcess implements WorkerHandle {
   async shutdown(): Promise<void> {
     this.isShuttingDown = true;
     this.send({ type: 'shutdown' });
-    const timer = setTimeout(() => this.child.kill('SIGKILL'), SHUTDOWN_LIMIT_MS);
+    const timer = setTimeout(() => this.kill(), SHUTDOWN_LIMIT_MS);
     await this.ended;
     clearTimeout(timer);
   }
@@ -171,18 +193,20 @@ class WorkerProcess implements WorkerHandle {
     return new Watchdog(limit * 1000, ask, () => {
       const advice = 'raise --watchdog-timeout if a step can take that long';
       this.cause = new DetinferError('WORKER_DIED', `the worker has not answered for ${limit} s; ${advice}`);
-      this.child.kill('SIGKILL');
+      this.kill();
     });
   }
 
   private async watchEnd(): Promise<void> {
     const how = await endOf(this.child);
     this.watchdog?.stop();
+    const wasKilled =
+      this.cause === null && SENT_SIGNALS.includes(this.child.signalCode) && this.oomKillsBefore === oomKills();
     this.death = this.cause ?? new DetinferError('WORKER_DIED', `the worker process ${how}`);
     for (const call of this.calls.values()) call.reject(this.death);
     this.calls.clear();
     if (this.engineInfo === null) this.onStartFailed(this.death);
-    else if (!this.isShuttingDown) this.handlers.onExit(this.death);
+    else if (!this.isShuttingDown) this.handlers.onExit(this.death, wasKilled);
   }
 }
 

@@ -49,7 +49,7 @@ function timeoutOf(request: FastifyRequest): number {
 async function flush(frontend: Frontend, limitMs: number): Promise<{ success: boolean; message: string }> {
   const deadline = performance.now() + limitMs;
   for (;;) {
-    const result = await frontend.readyWorker.flushCache();
+    const result = await frontend.readyWorkers.flushCache();
     const left = deadline - performance.now();
     if (result.success || left <= 0) return result;
     await frontend.untilIdle(left);

@@ -26,14 +26,21 @@ export function infoRoutes(app: FastifyInstance, { args, frontend, version }: Se
   const givenArgs = Object.fromEntries(Object.entries(snakeCaseKeys(args)).filter(([, value]) => value !== null));
   for (const url of ['/server_info', '/get_server_info']) {
     app.get(url, async () => {
-      const worker = frontend.readyWorker;
-      const scheduler = snakeCaseKeys(await worker.status());
-      return { ...engineFacts(worker.info), ...givenArgs, scheduler, internal_states: [scheduler], version };
+      const workers = frontend.readyWorkers;
+      const { scheduler, replicas, ...counts } = await workers.status();
+      return {
+        ...engineFacts(workers.info),
+        ...givenArgs,
+        ...snakeCaseKeys(counts),
+        scheduler: snakeCaseKeys(scheduler),
+        internal_states: replicas.map(snakeCaseKeys),
+        version,
+      };
     });
   }
   for (const url of ['/model_info', '/get_model_info']) {
     app.get(url, () => {
-      const { modelType, architectures, vocabSize, contextLength } = frontend.readyWorker.info;
+      const { modelType, architectures, vocabSize, contextLength } = frontend.readyWorkers.info;
       return {
         model_path: args.modelPath,
         tokenizer_path: args.tokenizerPath,
@@ -49,7 +56,7 @@ export function infoRoutes(app: FastifyInstance, { args, frontend, version }: Se
   }
   const created = Math.floor(Date.now() / 1000);
   app.get('/v1/models', () => {
-    const { contextLength } = frontend.readyWorker.info;
+    const { contextLength } = frontend.readyWorkers.info;
     const model = { id: args.servedModelName, object: 'model', created, owned_by: 'detinfer', root: args.modelPath };
     return { object: 'list', data: [{ ...model, parent: null, max_model_len: contextLength }] };
   });

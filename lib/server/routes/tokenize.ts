@@ -14,7 +14,7 @@ export function tokenizeRoutes(app: FastifyInstance, { frontend }: ServerContext
 
   for (const url of ['/tokenize', '/v1/tokenize']) {
     app.post(url, (request) => {
-      const { contextLength } = frontend.readyWorker.info;
+      const { contextLength } = frontend.readyWorkers.info;
       const fields = bodyFields(request.body);
       const name = fields.has('prompt') ? 'prompt' : 'text';
       const texts = fields.get<string[] | null>(name, oneOrList(string), null);
@@ -33,7 +33,7 @@ export function tokenizeRoutes(app: FastifyInstance, { frontend }: ServerContext
 
   for (const url of ['/detokenize', '/v1/detokenize']) {
     app.post(url, (request) => {
-      const ids = tokenIds(frontend.readyWorker.info.vocabSize);
+      const ids = tokenIds(frontend.readyWorkers.info.vocabSize);
       const fields = bodyFields(request.body);
       const value = fields.raw('tokens');
       if (value === undefined) throw badValue('Give tokens: a list of token ids, or a list of such lists.');

@@ -61,7 +61,7 @@ describe('launch flags', () => {
   test('convert values and switches', () => {
     const { args } = parse(
       ...['--port', '0', '--chunked-prefill-size', '-1', '--mem-fraction-static', '.5', '--context-length', '128'],
-      ...['--json-model-override-args', '{"a":1}', '--attention-backend', 'triton', '--page-size', '64', '--log-requests'],
+      ...['--dp', '4', '--json-model-override-args', '{"a":1}', '--attention-backend', 'triton', '--page-size', '64', '--log-requests'],
     );
     expect(args).toMatchObject({
       port: 0,
@@ -71,6 +71,7 @@ describe('launch flags', () => {
       jsonModelOverrideArgs: '{"a":1}',
       attentionBackend: 'triton',
       pageSize: 64,
+      dpSize: 4,
       logRequests: true,
     });
   });
@@ -98,6 +99,8 @@ describe('launch flags', () => {
     [['--port', '1', '--port', '2'], /--port is given twice/],
     [['--log-requests', '--log-requests'], /--log-requests is given twice/],
     [['--model', '/a', '--model-path', '/b'], /--model-path is given twice/],
+    [['--dp', '2', '--data-parallel-size', '2'], /--data-parallel-size is given twice/],
+    [['--dp-size', '0'], /--dp-size needs a whole number from 1 up to 64/],
   ])('refuse %j', (argv, message) => {
     const error = refusal(...argv);
     expect(error.code).toBe('INVALID_FLAG');
@@ -107,7 +110,6 @@ describe('launch flags', () => {
   test('say what is not supported', () => {
     expect(refusal('--device', 'cuda')).toMatchObject({ code: 'UNSUPPORTED', message: /no CUDA engine/ });
     expect(refusal('--tp-size', '2')).toMatchObject({ code: 'UNSUPPORTED', message: /--tp-size 2/ });
-    expect(refusal('--dp', '4')).toMatchObject({ code: 'UNSUPPORTED' });
     expect(refusal('--tp', '1', '--tensor-parallel-size', '1').message).toMatch(/given twice/);
   });
 

@@ -22,11 +22,13 @@ export function makeRequest(
     sampling?: Partial<TokenSampling>;
     stop?: Partial<StopConditions>;
     logprobs?: WorkerRequest['logprobs'];
+    outputIds?: number[];
   } = {},
 ): WorkerRequest {
   return {
     id,
     inputIds,
+    outputIds: given.outputIds ?? [],
     sampling: { ...GREEDY, ...given.sampling },
     stop: { stopTokenIds: [], minNewTokens: 0, maxNewTokens: 8, ...given.stop },
     logprobs: given.logprobs ?? null,

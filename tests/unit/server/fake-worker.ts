@@ -6,7 +6,8 @@ import type {
   TokenLogprob,
   WorkerRequest,
 } from '../../../lib/protocol/messages.js';
-import type { WorkerHandle } from '../../../lib/worker/supervisor.js';
+import { DetinferError } from '../../../lib/protocol/errors.js';
+import type { WorkerHandle, WorkerHandlers } from '../../../lib/worker/supervisor.js';
 
 export const FAKE_INFO: EngineInfo = {
   numericContract: 'detinfer-numerics/1',
@@ -45,15 +46,18 @@ export class FakeWorker implements WorkerHandle {
   readonly submitted: WorkerRequest[] = [];
   readonly aborted: { id: string; message: string }[] = [];
   isShutDown = false;
-  onStep: (events: RequestEvent[]) => void = () => {};
+  handlers: Pick<WorkerHandlers, 'onStep' | 'onExit'> = { onStep: () => {}, onExit: () => {} };
   script: (request: WorkerRequest) => number[] | null = () => null;
   /** Tokens that one event of a request carries. */
   tokensPerStep = 1;
   /** Events that a request ends with instead of tokens, by its first prompt token. */
   failures = new Map<number, FinishReason>();
+  /** First prompt tokens of requests that the worker dies of as soon as it runs them. */
+  killers = new Set<number>();
   private readonly live = new Map<string, Live>();
   private isScheduled = false;
   private isPaused = false;
+  private isDead = false;
 
   constructor(info: Partial<EngineInfo> = {}) {
     this.info = { ...FAKE_INFO, ...info };
@@ -64,10 +68,11 @@ export class FakeWorker implements WorkerHandle {
   }
 
   submit(requests: WorkerRequest[]): void {
-    for (const request of requests) {
+    // A process gets a copy of what it is sent.
+    for (const request of structuredClone(requests)) {
       if (this.live.has(request.id)) throw new Error(`id ${request.id} is in use`);
       this.submitted.push(request);
-      this.live.set(request.id, { request, sent: 0 });
+      this.live.set(request.id, { request, sent: request.outputIds.length });
     }
     this.schedule();
   }
@@ -79,7 +84,7 @@ export class FakeWorker implements WorkerHandle {
       this.aborted.push({ id, message });
       events.push({ id, tokens: [], finish: { type: 'abort', message } });
     }
-    setImmediate(() => this.onStep(events));
+    setImmediate(() => this.emit(events));
   }
 
   async flushCache(): Promise<{ success: boolean; message: string }> {
@@ -100,6 +105,13 @@ export class FakeWorker implements WorkerHandle {
     };
   }
 
+  /** Ends as a process does that crashes, or that somebody kills. */
+  die(wasKilled = false): void {
+    this.isDead = true;
+    this.live.clear();
+    this.handlers.onExit(new DetinferError('WORKER_DIED', 'the worker process was killed'), wasKilled);
+  }
+
   async shutdown(): Promise<void> {
     this.isShutDown = true;
     this.live.clear();
@@ -116,9 +128,15 @@ export class FakeWorker implements WorkerHandle {
 
   /** One step, also while paused. */
   step(): void {
+    if ([...this.live.values()].some(({ request }) => this.killers.has(request.inputIds[0]!))) return this.die();
     const events = [...this.live.values()].map((entry) => this.advance(entry));
     for (const { id, finish } of events) if (finish) this.live.delete(id);
-    this.onStep(events);
+    this.emit(events);
+  }
+
+  /** A dead worker's events go nowhere. */
+  private emit(events: RequestEvent[]): void {
+    if (!this.isDead) this.handlers.onStep(events);
   }
 
   private schedule(): void {

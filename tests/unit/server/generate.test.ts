@@ -89,6 +89,7 @@ describe('one prompt', () => {
     expect(server.worker.submitted[0]).toEqual({
       id: '0',
       inputIds: [1],
+      outputIds: [],
       sampling: {
         temperature: 0.5,
         topK: 7,

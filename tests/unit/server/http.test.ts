@@ -148,7 +148,7 @@ describe('before the model is loaded', () => {
     }
     const { status, json } = await server.generate(PROMPT);
     expect([status, json.error.code]).toEqual([503, 'NOT_READY']);
-    server.frontend.attach(server.worker);
+    server.frontend.attach(server.workers);
     expect(await server.send('GET', '/health')).toMatchObject({ status: 200, text: '' });
     await expectAlive();
   });
@@ -279,7 +279,7 @@ describe('/flush_cache', () => {
     server = await TestServer.start();
     for (const method of ['GET', 'POST'] as const) {
       const { status, text, headers } = await server.send(method, '/flush_cache');
-      expect([status, text, headers['content-type']]).toEqual([200, 'flushed\n', 'text/plain; charset=utf-8']);
+      expect([status, text, headers['content-type']]).toEqual([200, 'the prefix cache is empty\n', 'text/plain; charset=utf-8']);
     }
     expect((await server.send('POST', '/flush_cache', {})).status).toBe(200);
   });

@@ -19,22 +19,25 @@ function begin(overrides: Partial<ServerArgs> = {}) {
   let handlers: WorkerHandlers | undefined;
   let load!: (outcome: FakeWorker | Error) => void;
   const loaded = new Promise<FakeWorker | Error>((resolve) => (load = resolve));
+  let restart!: (outcome: FakeWorker | Error) => void;
+  const restarted = new Promise<FakeWorker | Error>((resolve) => (restart = resolve));
   const progress: number[] = [];
   const options: ServerOptions = {
     version: '1.2.3',
     log: () => {},
     onProgress: (done) => progress.push(done),
     async startWorker(_args, given) {
+      const isFirst = handlers === undefined;
       handlers = given;
-      worker.onStep = given.onStep;
-      const outcome = await loaded;
+      const outcome = await (isFirst ? loaded : restarted);
       if (outcome instanceof Error) throw outcome;
+      outcome.handlers = given;
       return outcome;
     },
   };
   const starting = startServer(serverArgs(overrides), options);
   starting.catch(() => {});
-  return { worker, starting, load, progress, handlers: () => handlers };
+  return { worker, starting, load, restart, progress, handlers: () => handlers };
 }
 
 async function start(overrides: Partial<ServerArgs> = {}) {
@@ -151,16 +154,35 @@ describe('stopping', () => {
   });
 });
 
-describe('the end of the worker', () => {
-  test('ends the server: requests get the error, then `closed` resolves to it', async () => {
-    const { server, worker, handlers } = await start();
+describe('the end of a worker', () => {
+  test('is not seen in the answer; health says when another is there, and requests wait for it', async () => {
+    const { server, worker, restart } = await start();
+    worker.pause();
+    const answer = generate(server, { max_new_tokens: 5 });
+    await until(() => worker.liveCount === 1);
+    worker.step();
+    worker.step();
+    worker.die();
+    expect((await fetch(`${server.url}/health`)).status).toBe(503);
+    const late = generate(server);
+    const next = new FakeWorker();
+    restart(next);
+    expect((await answer).json).toMatchObject({ output_ids: [1, 2, 3, 4, 5], meta_info: { finish_reason: { length: 5 } } });
+    expect((await late).json.output_ids).toEqual([1, 2]);
+    expect(next.submitted.map(({ outputIds }) => outputIds)).toEqual([[1, 2], []]);
+    expect((await fetch(`${server.url}/health`)).status).toBe(200);
+  });
+
+  test('ends the server when no other can be started: requests get the error, then `closed` resolves to it', async () => {
+    const { server, worker, restart } = await start();
     worker.pause();
     const answer = generate(server);
     await until(() => worker.liveCount === 1);
-    const error = new DetinferError('WORKER_DIED', 'the worker process was killed');
-    handlers()!.onExit(error);
-    expect(await answer).toMatchObject({ status: 500, json: { error: { code: 'WORKER_DIED' } } });
-    expect(await server.closed).toBe(error);
+    worker.die();
+    restart(new DetinferError('OUT_OF_MEMORY', 'no room'));
+    const message = 'no worker could be started any more: no room';
+    expect(await answer).toMatchObject({ status: 500, json: { error: { code: 'OUT_OF_MEMORY', message } } });
+    expect(await server.closed).toMatchObject({ code: 'OUT_OF_MEMORY', message });
     await expect(fetch(server.url)).rejects.toThrow();
   });
 });

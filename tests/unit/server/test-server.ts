@@ -6,6 +6,7 @@ import type { ServerArgs } from '../../../lib/protocol/server-args.js';
 import { createApp } from '../../../lib/server/app.js';
 import { Frontend } from '../../../lib/server/frontend.js';
 import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js';
+import { Replicas } from '../../../lib/worker/replicas.js';
 import { FakeWorker } from './fake-worker.js';
 
 export const demoTokenizer = await Tokenizer.load('models/demo');
@@ -31,6 +32,7 @@ export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
     memFractionStatic: 0.8,
     maxRunningRequests: 8,
     maxQueuedRequests: null,
+    dpSize: 1,
     maxTotalTokens: null,
     chunkedPrefillSize: -1,
     maxPrefillTokens: 16384,
@@ -68,6 +70,7 @@ export class TestServer {
     readonly app: FastifyInstance,
     readonly frontend: Frontend,
     readonly worker: FakeWorker,
+    readonly workers: Replicas,
     readonly url: string,
     /** What was logged. */
     readonly lines: string[],
@@ -79,7 +82,6 @@ export class TestServer {
     const args = serverArgs(options.args);
     const worker = new FakeWorker(options.info);
     const frontend = new Frontend(args, args.skipTokenizerInit ? null : demoTokenizer);
-    worker.onStep = (events) => frontend.onStep(events);
     const lines: string[] = [];
     const app = createApp({
       args,
@@ -88,8 +90,16 @@ export class TestServer {
       log: (level, message) => lines.push(`${level} ${message}`),
     });
     const url = await app.listen({ host: '127.0.0.1', port: 0 });
-    if (!options.isLoading) frontend.attach(worker);
-    return new TestServer(app, frontend, worker, url, lines);
+    const workers = await Replicas.open(
+      args,
+      { onProgress: () => {}, log: () => {}, onStep: (events) => frontend.onStep(events), onExit: (error) => frontend.fail(error) },
+      async (_args, handlers) => {
+        worker.handlers = handlers;
+        return worker;
+      },
+    );
+    if (!options.isLoading) frontend.attach(workers);
+    return new TestServer(app, frontend, worker, workers, url, lines);
   }
 
   async send(

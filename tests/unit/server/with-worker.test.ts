@@ -233,17 +233,3 @@ describe('a model without a tokenizer', () => {
     }
   });
 });
-
-describe('a worker that is killed', () => {
-  test('ends its requests with WORKER_DIED, and then the server', async () => {
-    const running = await start();
-    const answer = send(running, '/generate', {
-      text: 'a',
-      sampling_params: { max_new_tokens: 4000, ignore_eos: true },
-    });
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    process.kill(running.worker.pid, 'SIGKILL');
-    expect(await answer).toMatchObject({ status: 500, json: { error: { code: 'WORKER_DIED' } } });
-    expect(await running.server.closed).toMatchObject({ code: 'WORKER_DIED' });
-  });
-});

@@ -19,6 +19,8 @@ interface Started {
   progress: [done: number, total: number][];
   logs: string[];
   exits: DetinferError[];
+  /** For each exit whether somebody killed the worker. */
+  killings: boolean[];
 }
 
 const pids: number[] = [];
@@ -28,14 +30,18 @@ async function start(given: Partial<ServerArgs> = {}): Promise<Started> {
   const progress: Started['progress'] = [];
   const logs: string[] = [];
   const exits: DetinferError[] = [];
+  const killings: boolean[] = [];
   const worker = await startWorker(workerArgs(given), {
     onProgress: (done, total) => progress.push([done, total]),
     log: (_, message) => logs.push(message),
     onStep: (events) => collector.add(events),
-    onExit: (error) => exits.push(error),
+    onExit: (error, wasKilled) => {
+      exits.push(error);
+      killings.push(wasKilled);
+    },
   });
   pids.push(worker.pid);
-  return { worker, collector, progress, logs, exits };
+  return { worker, collector, progress, logs, exits, killings };
 }
 
 async function until(condition: () => boolean, limitMs = 20_000): Promise<void> {
@@ -114,11 +120,12 @@ describe('a worker that fails', () => {
   });
 
   test('an engine that fails ends its worker', async () => {
-    const { worker, exits } = await start();
+    const { worker, exits, killings } = await start();
     // The server never sends an id outside the vocabulary; the engine takes it for what it is, a broken caller.
     worker.submit([makeRequest('a', [1, 1_000_000])]);
     await until(() => exits.length > 0);
     expect(exits).toMatchObject([{ code: 'ENGINE_FAILED', message: expect.stringContaining('1000000') }]);
+    expect(killings).toEqual([false]);
     expect(isAlive(worker.pid)).toBe(false);
   });
 
@@ -138,13 +145,32 @@ describe('a worker that fails', () => {
     expect(exits).toHaveLength(1);
   });
 
+  test.each([
+    ['SIGKILL', true],
+    ['SIGTERM', true],
+    ['SIGSEGV', false],
+    ['SIGABRT', false],
+  ] as const)('%s: killed by somebody: %s', async (signal, wasKilled) => {
+    const { worker, exits, killings } = await start();
+    process.kill(worker.pid, signal);
+    await until(() => exits.length > 0);
+    expect(killings).toEqual([wasKilled]);
+  });
+
+  test('a start that is called off leaves no process', async () => {
+    const controller = new AbortController();
+    const handlers = { onProgress: () => controller.abort(), log: () => {}, onStep: () => {}, onExit: () => {} };
+    await expect(startWorker(workerArgs(), handlers, controller.signal)).rejects.toMatchObject({ code: 'WORKER_DIED' });
+  });
+
   test('a worker that hangs is given up', async () => {
-    const { worker, exits } = await start({ watchdogTimeout: 0.5 });
+    const { worker, exits, killings } = await start({ watchdogTimeout: 0.5 });
     await sleep(1500);
     expect(exits).toEqual([]);
     process.kill(worker.pid, 'SIGSTOP');
     await until(() => exits.length > 0);
     expect(exits).toMatchObject([{ code: 'WORKER_DIED', message: expect.stringContaining('not answered for 0.5 s') }]);
+    expect(killings).toEqual([false]);
     expect(isAlive(worker.pid)).toBe(false);
   });
 

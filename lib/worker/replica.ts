@@ -1,0 +1,131 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+
+import { DetinferError, toErrorData } from '../protocol/errors.js';
+import type { EngineInfo, RequestEvent } from '../protocol/messages.js';
+import type { LogLevel, ServerArgs } from '../protocol/server-args.js';
+import type { startWorker, WorkerHandle } from './supervisor.js';
+
+const FIRST_DELAY_MS = 250;
+const MAX_DELAY_MS = 30_000;
+
+export interface ReplicaHandlers {
+  log(level: LogLevel, message: string): void;
+  onProgress(done: number, total: number): void;
+  onStep(events: RequestEvent[]): void;
+  /** A new worker is ready, after the first. */
+  onUp(): void;
+  /** The worker is gone; another is being started. @param wasKilled see WorkerHandlers.onExit */
+  onDown(error: DetinferError, wasKilled: boolean): void;
+  /** No worker could be started, for the `failures`-th time in a row. */
+  onStartFailed(error: DetinferError, failures: number): void;
+}
+
+/** A place for one worker: starts it, and another whenever it dies, with growing pauses while that does not help. */
+export class Replica {
+  /** Null while there is none. */
+  worker: WorkerHandle | null = null;
+  /** Requests that the worker has. */
+  load = 0;
+  /** Workers that failed, or failed to start, since one did a step. */
+  private failures = 0;
+  private readonly closing = new AbortController();
+  /** Never rejects. */
+  private starting: Promise<void> = Promise.resolve();
+
+  constructor(
+    readonly index: number,
+    private readonly args: ServerArgs,
+    private readonly handlers: ReplicaHandlers,
+    private readonly start: typeof startWorker,
+  ) {}
+
+  /**
+   * Starts the first worker.
+   * @param maxTotalTokens size of its KV cache; null: what the flags make of it.
+   * @throws DetinferError why it could not; there is nothing to close then.
+   */
+  async open(maxTotalTokens: number | null): Promise<EngineInfo> {
+    const launched = this.launch({ ...this.args, maxTotalTokens: maxTotalTokens ?? this.args.maxTotalTokens });
+    this.starting = launched.catch(() => {});
+    await launched;
+    return this.worker!.info;
+  }
+
+  /** Ends the worker, or the start of one. */
+  async close(): Promise<void> {
+    this.closing.abort();
+    await this.starting;
+    await this.worker?.shutdown();
+    this.worker = null;
+  }
+
+  private async launch(args: ServerArgs): Promise<void> {
+    let info: EngineInfo | null = null;
+    const worker = await this.start(
+      args,
+      {
+        log: this.handlers.log,
+        onProgress: this.handlers.onProgress,
+        onStep: (events) => {
+          this.failures = 0;
+          this.handlers.onStep(events);
+        },
+        onExit: (error, wasKilled) => this.replace(info!, error, wasKilled),
+      },
+      this.closing.signal,
+    );
+    info = worker.info;
+    this.worker = worker;
+  }
+
+  private replace(info: EngineInfo, error: DetinferError, wasKilled: boolean): void {
+    this.worker = null;
+    this.load = 0;
+    if (this.closing.signal.aborted) return;
+    this.handlers.log('error', `worker ${this.index} is gone, starting another: ${error.code}: ${error.message}`);
+    if (!wasKilled) this.failures++;
+    this.starting = this.startAnother(info);
+    this.handlers.onDown(error, wasKilled);
+  }
+
+  private async startAnother(info: EngineInfo): Promise<void> {
+    const { signal } = this.closing;
+    const began = performance.now();
+    // The length of an answer may depend on the size of the KV cache, so it must not follow the memory that is free now.
+    const args = { ...this.args, maxTotalTokens: info.maxTotalTokens };
+    let failedStarts = 0;
+    while (this.worker === null) {
+      await pause(this.failures, signal);
+      if (signal.aborted) return;
+      try {
+        await this.launch(args);
+        await this.checkModel(info);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.failures++;
+        const { code, message } = toErrorData(error);
+        this.handlers.log('error', `worker ${this.index} could not be started again: ${code}: ${message}`);
+        this.handlers.onStartFailed(new DetinferError(code, message), ++failedStarts);
+      }
+    }
+    this.handlers.log('info', `worker ${this.index} is back after ${Math.round(performance.now() - began)} ms`);
+    this.handlers.onUp();
+  }
+
+  /** Another model would go on with other bits. @throws DetinferError INVALID_MODEL; the worker is gone then. */
+  private async checkModel(info: EngineInfo): Promise<void> {
+    const worker = this.worker!;
+    if (isDeepStrictEqual(worker.info, info)) return;
+    this.worker = null;
+    await worker.shutdown();
+    throw new DetinferError('INVALID_MODEL', 'the model folder holds another model than at the first start');
+  }
+}
+
+/** Waits before a start: not at all at the first, then longer and longer. */
+async function pause(failures: number, signal: AbortSignal): Promise<void> {
+  if (failures <= 1) return;
+  const delay = Math.min(FIRST_DELAY_MS * 2 ** (failures - 2), MAX_DELAY_MS);
+  await sleep(delay, undefined, { signal }).catch(() => {});
+}

@@ -1,0 +1,264 @@
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { DetinferError } from '../../../lib/protocol/errors.js';
+import type { WorkerRequest } from '../../../lib/protocol/messages.js';
+import { Replicas } from '../../../lib/worker/replicas.js';
+import { FakeWorker } from '../server/fake-worker.js';
+import { Collector, makeRequest } from '../scheduler/requests.js';
+import { workerArgs } from './worker-args.js';
+
+/** Replicas whose workers are fakes in this process; every start makes another one. */
+interface Fleet {
+  replicas: Replicas;
+  collector: Collector;
+  /** All workers that were started, in order. */
+  workers: FakeWorker[];
+  exits: DetinferError[];
+}
+
+let fleet: Fleet;
+afterEach(() => fleet.replicas.shutdown());
+
+async function open(dpSize: number, prepare: (worker: FakeWorker) => void = (worker) => worker.pause()): Promise<Fleet> {
+  const collector = new Collector();
+  const workers: FakeWorker[] = [];
+  const exits: DetinferError[] = [];
+  const replicas = await Replicas.open(
+    workerArgs({ dpSize }),
+    {
+      onProgress: () => {},
+      log: () => {},
+      onStep: (events) => collector.add(events),
+      onExit: (error) => exits.push(error),
+    },
+    async (_args, handlers) => {
+      const worker = new FakeWorker();
+      worker.handlers = handlers;
+      workers.push(worker);
+      prepare(worker);
+      return worker;
+    },
+  );
+  return (fleet = { replicas, collector, workers, exits });
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let turns = 0; !condition(); turns++) {
+    if (turns > 2000) throw new Error('it did not happen');
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+const ids = (requests: WorkerRequest[]): string[] => requests.map(({ id }) => id);
+const counting = (from: number, count: number): number[] => Array.from({ length: count }, (_, i) => from + i);
+/** A prompt of two pages, the same for the same salt. */
+const pages = (salt: number): number[] => Array.from({ length: 40 }, (_, i) => (i * salt) % 4000);
+const LONG = { stop: { maxNewTokens: 30 } };
+
+describe('the death of a worker', () => {
+  test('lets every request go on in the next one, in order, with nothing said twice', async () => {
+    const { replicas, collector, workers } = await open(1);
+    const logprobs = { promptStart: 0, top: 0, tokenIds: [] };
+    const requests = [1, 2, 3].map((first) => makeRequest(`r${first}`, [first], { ...LONG, logprobs }));
+    replicas.submit(requests.slice(0, 2));
+    workers[0]!.step();
+    workers[0]!.step();
+    replicas.submit(requests.slice(2));
+    workers[0]!.die();
+    expect(replicas.isUp).toBe(false);
+    await until(() => workers.length === 2 && workers[1]!.submitted.length === 3);
+    expect(replicas.isUp).toBe(true);
+    expect(workers[1]!.submitted.map(({ id, outputIds }) => [id, outputIds])).toEqual([
+      ['r1', [1, 2]],
+      ['r2', [2, 3]],
+      ['r3', []],
+    ]);
+    workers[1]!.resume();
+    await until(() => workers[1]!.liveCount === 0);
+    for (const [i, { id }] of requests.entries()) {
+      // The collector refuses a second prompt and an event after the last.
+      expect(collector.get(id).tokens).toEqual(counting(i + 1, 30));
+      expect(collector.get(id).logprobs).toHaveLength(30);
+      expect(collector.get(id).finish).toEqual({ type: 'length', length: 30 });
+    }
+    expect(await replicas.status()).toMatchObject({ workerDeaths: 1, replays: 3 });
+  });
+
+  test('requests that come while there is no worker wait, and can be aborted', async () => {
+    const { replicas, collector, workers } = await open(1);
+    workers[0]!.die();
+    replicas.submit([makeRequest('a', [1]), makeRequest('b', [2])]);
+    expect((await replicas.status()).scheduler.waitingRequests).toBe(2);
+    expect(await replicas.flushCache()).toMatchObject({ success: false });
+    replicas.abort(['a'], 'enough');
+    expect(collector.requests.size).toBe(0);
+    await until(() => workers.length === 2 && collector.requests.has('a'));
+    expect(collector.get('a').finish).toEqual({ type: 'abort', message: 'enough' });
+    expect(ids(workers[1]!.submitted)).toEqual(['b']);
+  });
+
+  test('a request whose abort was on its way ends', async () => {
+    const { replicas, collector, workers } = await open(1);
+    replicas.submit([makeRequest('a', [1], LONG)]);
+    workers[0]!.step();
+    replicas.abort(['a'], 'enough');
+    workers[0]!.die();
+    await until(() => collector.get('a').finish !== undefined);
+    expect(collector.get('a').finish).toEqual({ type: 'abort', message: 'enough' });
+    await until(() => workers.length === 2);
+    expect(workers[1]!.submitted).toEqual([]);
+  });
+
+  test('a model that has changed on disk is not taken for the old one', async () => {
+    let started = 0;
+    const { replicas, workers } = await open(1, (worker) => {
+      if (++started === 2) Object.assign(worker.info, { vocabSize: 5 });
+    });
+    workers[0]!.die();
+    await until(() => workers.length === 3);
+    expect(workers[1]!.isShutDown).toBe(true);
+    expect(replicas.isUp).toBe(true);
+  });
+});
+
+describe('a request that takes its worker down', () => {
+  const mortal = (worker: FakeWorker): void => void worker.killers.add(666);
+
+  test('alone: fails at the third death', async () => {
+    const { replicas, collector, workers } = await open(1, mortal);
+    replicas.submit([makeRequest('poison', [666])]);
+    await until(() => collector.requests.has('poison'));
+    expect(workers.length).toBe(3);
+    expect(collector.get('poison').finish).toEqual({
+      type: 'abort',
+      code: 'WORKER_DIED',
+      message: expect.stringMatching(/died 3 times over this request.*was killed/),
+    });
+    await until(() => replicas.isUp);
+  });
+
+  test('among others: it alone fails, the others end as if nothing had happened', async () => {
+    const { replicas, collector, workers } = await open(1, mortal);
+    const others = counting(1, 20).map((first) => makeRequest(`r${first}`, [first], LONG));
+    replicas.submit([...others.slice(0, 10), makeRequest('poison', [666], LONG), ...others.slice(10)]);
+    await until(() => others.every(({ id }) => collector.requests.get(id)?.finish !== undefined));
+    expect(collector.get('poison').finish).toMatchObject({ type: 'abort', code: 'WORKER_DIED' });
+    for (const [i, { id }] of others.entries()) expect(collector.get(id).tokens).toEqual(counting(i + 1, 30));
+    expect(workers.length).toBeLessThanOrEqual(5);
+  });
+
+  test('two of them: both fail, and nobody else', async () => {
+    const { replicas, collector } = await open(1, mortal);
+    const poisons = ['p1', 'p2'].map((id) => makeRequest(id, [666], LONG));
+    const others = counting(1, 5).map((first) => makeRequest(`r${first}`, [first], LONG));
+    replicas.submit([...poisons, ...others]);
+    await until(() => [...others, ...poisons].every(({ id }) => collector.requests.get(id)?.finish !== undefined));
+    for (const { id } of poisons) expect(collector.get(id).finish).toMatchObject({ code: 'WORKER_DIED' });
+    for (const [i, { id }] of others.entries()) expect(collector.get(id).tokens).toEqual(counting(i + 1, 30));
+  });
+
+  test('suspects are tried one at a time; what has proved itself may run beside, what comes new waits', async () => {
+    const { replicas, workers } = await open(1);
+    replicas.submit([makeRequest('a', [1], LONG), makeRequest('b', [2], LONG)]);
+    for (const count of [1, 2]) {
+      workers[count - 1]!.die();
+      await until(() => workers.length === count + 1 && replicas.isUp);
+    }
+    const worker = workers[2]!;
+    replicas.submit([makeRequest('new', [3], LONG)]);
+    expect(ids(worker.submitted)).toEqual(['a']);
+    worker.step();
+    expect(ids(worker.submitted)).toEqual(['a', 'b']);
+    worker.step();
+    expect(ids(worker.submitted)).toEqual(['a', 'b', 'new']);
+  });
+
+  test('progress clears it, and so does a death that somebody brought about', async () => {
+    const { replicas, collector, workers } = await open(1);
+    replicas.submit([makeRequest('a', [1], { stop: { maxNewTokens: 400 } })]);
+    for (let death = 1; death <= 12; death++) {
+      const isCrash = death % 2 === 1;
+      if (isCrash) workers.at(-1)!.step();
+      workers.at(-1)!.die(!isCrash);
+      await until(() => workers.length === death + 1 && replicas.isUp);
+    }
+    for (let death = 13; death <= 20; death++) {
+      workers.at(-1)!.die(true);
+      await until(() => workers.length === death + 1 && replicas.isUp);
+    }
+    workers.at(-1)!.resume();
+    await until(() => collector.get('a').finish !== undefined);
+    expect(collector.get('a').tokens).toEqual(counting(1, 400));
+  });
+});
+
+describe('several replicas', () => {
+  test('prompts with a common prefix go to the same one, others to the idlest', async () => {
+    const { replicas, workers } = await open(3);
+    for (const [i, salt] of [1, 2, 3, 2, 1, 3, 3].entries()) replicas.submit([makeRequest(`r${i}`, pages(salt))]);
+    expect(workers.map(({ submitted }) => ids(submitted))).toEqual([
+      ['r0', 'r4'],
+      ['r1', 'r3'],
+      ['r2', 'r5', 'r6'],
+    ]);
+  });
+
+  test('a request moves to another when its own dies', async () => {
+    const { replicas, collector, workers } = await open(2);
+    replicas.submit([makeRequest('a', [1], LONG), makeRequest('b', [2], LONG)]);
+    expect(workers.map(({ submitted }) => ids(submitted))).toEqual([['a'], ['b']]);
+    workers[0]!.step();
+    workers[0]!.die();
+    expect(workers[1]!.submitted.map(({ id, outputIds }) => [id, outputIds])).toEqual([
+      ['b', []],
+      ['a', [1]],
+    ]);
+    expect(replicas.isUp).toBe(true);
+    workers[1]!.resume();
+    await until(() => collector.requests.get('a')?.finish !== undefined);
+    expect(collector.get('a').tokens).toEqual(counting(1, 30));
+    expect(collector.get('b').tokens).toEqual(counting(2, 30));
+  });
+
+  test('status and flush speak for all of them', async () => {
+    const { replicas, workers } = await open(2);
+    replicas.submit([makeRequest('a', [1], LONG), makeRequest('b', [2], LONG), makeRequest('c', [3], LONG)]);
+    const { scheduler, replicas: each } = await replicas.status();
+    expect([scheduler.runningRequests, each.map(({ runningRequests }) => runningRequests)]).toEqual([3, [2, 1]]);
+    expect(scheduler.totalTokens).toBe(2 * workers[0]!.info.maxTotalTokens);
+    expect(replicas.capacity).toBe(2 * workers[0]!.info.maxRunningRequests);
+    expect(await replicas.flushCache()).toMatchObject({ success: false });
+    replicas.abort(['a', 'b', 'c'], 'enough');
+    await until(() => workers.every(({ liveCount }) => liveCount === 0));
+    expect(await replicas.flushCache()).toMatchObject({ success: true });
+  });
+
+  test('one that cannot be started at first ends them all', async () => {
+    const workers: FakeWorker[] = [];
+    const handlers = { onProgress: () => {}, log: () => {}, onStep: () => {}, onExit: () => {} };
+    const opening = Replicas.open(workerArgs({ dpSize: 3 }), handlers, async () => {
+      if (workers.length === 2) throw new DetinferError('OUT_OF_MEMORY', 'no room');
+      workers.push(new FakeWorker());
+      return workers.at(-1)!;
+    });
+    await expect(opening).rejects.toMatchObject({ code: 'OUT_OF_MEMORY' });
+    expect(workers.map(({ isShutDown }) => isShutDown)).toEqual([true, true]);
+  });
+
+  test('all get a KV cache of the size of the first, and their share of the machine', async () => {
+    const seen: unknown[] = [];
+    const handlers = { onProgress: () => {}, log: () => {}, onStep: () => {}, onExit: () => {} };
+    const replicas = await Replicas.open(
+      { ...workerArgs({ dpSize: 2 }), maxTotalTokens: null, threads: 3, memFractionStatic: 0.8 },
+      handlers,
+      async ({ maxTotalTokens, threads, memFractionStatic }) => {
+        seen.push([maxTotalTokens, threads, memFractionStatic]);
+        return new FakeWorker();
+      },
+    );
+    expect(seen).toEqual([
+      [null, 3, 0.4],
+      [4096, 3, 0.4],
+    ]);
+    await replicas.shutdown();
+  });
+});
