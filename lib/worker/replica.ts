@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 
@@ -11,6 +12,7 @@ const MAX_DELAY_MS = 30_000;
 
 export interface ReplicaHandlers {
   log(level: LogLevel, message: string): void;
+  /** Of the first start. */
   onProgress(done: number, total: number): void;
   onStep(events: RequestEvent[]): void;
   /** A new worker is ready, after the first. */
@@ -46,7 +48,8 @@ export class Replica {
    * @throws DetinferError why it could not; there is nothing to close then.
    */
   async open(maxTotalTokens: number | null): Promise<EngineInfo> {
-    const launched = this.launch({ ...this.args, maxTotalTokens: maxTotalTokens ?? this.args.maxTotalTokens });
+    const args = { ...this.args, maxTotalTokens: maxTotalTokens ?? this.args.maxTotalTokens };
+    const launched = this.launch(args, this.handlers.onProgress);
     this.starting = launched.catch(() => {});
     await launched;
     return this.worker!.info;
@@ -60,13 +63,13 @@ export class Replica {
     this.worker = null;
   }
 
-  private async launch(args: ServerArgs): Promise<void> {
+  private async launch(args: ServerArgs, onProgress: ReplicaHandlers['onProgress']): Promise<void> {
     let info: EngineInfo | null = null;
     const worker = await this.start(
       args,
       {
         log: this.handlers.log,
-        onProgress: this.handlers.onProgress,
+        onProgress,
         onStep: (events) => {
           this.failures = 0;
           this.handlers.onStep(events);
@@ -99,7 +102,7 @@ export class Replica {
       await pause(this.failures, signal);
       if (signal.aborted) return;
       try {
-        await this.launch(args);
+        await this.launch(args, () => {});
         await this.checkModel(info);
       } catch (error) {
         if (signal.aborted) return;
@@ -128,4 +131,15 @@ async function pause(failures: number, signal: AbortSignal): Promise<void> {
   if (failures <= 1) return;
   const delay = Math.min(FIRST_DELAY_MS * 2 ** (failures - 2), MAX_DELAY_MS);
   await sleep(delay, undefined, { signal }).catch(() => {});
+}
+
+/** What each of several workers on the CPU of one machine may take. */
+export function replicaArgs(args: ServerArgs): ServerArgs {
+  const { dpSize, device, memFractionStatic, threads } = args;
+  if (dpSize === 1 || device !== 'cpu') return args;
+  return {
+    ...args,
+    memFractionStatic: memFractionStatic / dpSize,
+    threads: threads ?? Math.max(1, Math.floor(availableParallelism() / dpSize)),
+  };
 }

@@ -1,15 +1,12 @@
-import { availableParallelism } from 'node:os';
-
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo, FinishReason, RequestEvent, SchedulerStatus, WorkerRequest } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
+import { groupByReplica, isSuspect, type LiveRequest, MAX_DEATHS, newLiveRequest, submitTo } from './live-request.js';
 import { PrefixRouter } from './prefix-router.js';
-import { Replica } from './replica.js';
+import { Replica, replicaArgs } from './replica.js';
 import { addStatuses } from './scheduler-status.js';
 import { startWorker, type WorkerHandlers } from './supervisor.js';
 
-/** Workers that one request may take down before it fails. */
-const MAX_DEATHS = 3;
 /** Starts that may fail in a row before the server gives up. */
 const MAX_FAILED_STARTS = 6;
 
@@ -24,21 +21,6 @@ export interface ReplicasStatus {
   replays: number;
 }
 
-/** A request that has not ended. */
-interface Live {
-  /** Its outputIds grow with every event. */
-  request: WorkerRequest;
-  arrival: number;
-  /** Null: it waits for one. */
-  replica: Replica | null;
-  /** Whether its worker has done something for it since it got it. */
-  isProven: boolean;
-  /** Workers that died under it since anything was last done for it, and were not killed by somebody. */
-  deaths: number;
-  /** Why it was aborted, if it was. */
-  abortMessage: string | null;
-}
-
 /**
  * `--dp-size` workers that look like one that does not die. Requests are kept here until they end: when a worker dies,
  * those that it had go on, in another worker, behind the tokens that they have. Since the numeric contract leaves a
@@ -50,11 +32,11 @@ interface Live {
  */
 export class Replicas {
   private readonly replicas: Replica[] = [];
-  private readonly live = new Map<string, Live>();
+  private readonly live = new Map<string, LiveRequest>();
   /** In order of arrival. */
-  private waiting: Live[] = [];
+  private waiting: LiveRequest[] = [];
   /** The suspect that is tried. */
-  private trial: Live | null = null;
+  private trial: LiveRequest | null = null;
   private router!: PrefixRouter;
   private engineInfo!: EngineInfo;
   private arrivals = 0;
@@ -75,7 +57,7 @@ export class Replicas {
         progress[index] = done;
         handlers.onProgress(progress.reduce((sum, bytes) => sum + bytes), total * args.dpSize);
       };
-      this.replicas.push(this.makeReplica(index, shareOf(args), onProgress, start));
+      this.replicas.push(this.makeReplica(index, replicaArgs(args), onProgress, start));
     }
   }
 
@@ -111,14 +93,7 @@ export class Replicas {
 
   submit(requests: WorkerRequest[]): void {
     for (const request of requests) {
-      const entry: Live = {
-        request: { ...request, outputIds: [...request.outputIds] },
-        arrival: this.arrivals++,
-        replica: null,
-        isProven: false,
-        deaths: 0,
-        abortMessage: null,
-      };
+      const entry = newLiveRequest(request, this.arrivals++);
       this.live.set(request.id, entry);
       this.waiting.push(entry);
     }
@@ -130,8 +105,9 @@ export class Replicas {
     const entries = ids.flatMap((id) => this.live.get(id) ?? []);
     for (const entry of entries) entry.abortMessage = message;
     for (const [replica, group] of groupByReplica(entries)) {
+      const groupIds = group.map(({ request }) => request.id);
       if (replica === null) this.end(group, { type: 'abort', message });
-      else replica.worker!.abort(idsOf(group), message);
+      else replica.worker!.abort(groupIds, message);
     }
     this.waiting = this.waiting.filter(({ abortMessage }) => abortMessage === null);
   }
@@ -248,7 +224,7 @@ export class Replicas {
     this.dispatch();
   }
 
-  private convict(entry: Live, error: DetinferError): void {
+  private convict(entry: LiveRequest, error: DetinferError): void {
     const message = `the worker died ${MAX_DEATHS} times over this request, at last: ${error.message}`;
     this.handlers.log('error', `request ${entry.request.id} is given up: ${message}`);
     this.end([entry], { type: 'abort', message, code: 'WORKER_DIED' });
@@ -262,7 +238,7 @@ export class Replicas {
   }
 
   /** Forgets requests that no worker has, and tells so once the caller is done. */
-  private end(entries: Live[], finish: FinishReason): void {
+  private end(entries: LiveRequest[], finish: FinishReason): void {
     if (entries.length === 0) return;
     for (const { request } of entries) this.live.delete(request.id);
     const events = entries.map(({ request }) => ({ id: request.id, tokens: [], finish }));
@@ -294,42 +270,9 @@ export class Replicas {
     submitTo(replica, [suspect]);
   }
 
-  private assign(entry: Live, replica: Replica): void {
+  private assign(entry: LiveRequest, replica: Replica): void {
     entry.replica = replica;
     entry.isProven = false;
     replica.load++;
   }
-}
-
-function submitTo({ worker }: Replica, entries: Live[]): void {
-  worker!.submit(entries.map(({ request }) => request));
-}
-
-function groupByReplica(entries: Live[]): Map<Replica | null, Live[]> {
-  const groups = new Map<Replica | null, Live[]>();
-  for (const entry of entries) {
-    const group = groups.get(entry.replica);
-    if (group === undefined) groups.set(entry.replica, [entry]);
-    else group.push(entry);
-  }
-  return groups;
-}
-
-function idsOf(entries: Live[]): string[] {
-  return entries.map(({ request }) => request.id);
-}
-
-function isSuspect({ deaths }: Live): boolean {
-  return deaths >= MAX_DEATHS - 1;
-}
-
-/** What each of several workers on the CPU of one machine may take. */
-function shareOf(args: ServerArgs): ServerArgs {
-  const { dpSize, device, memFractionStatic, threads } = args;
-  if (dpSize === 1 || device !== 'cpu') return args;
-  return {
-    ...args,
-    memFractionStatic: memFractionStatic / dpSize,
-    threads: threads ?? Math.max(1, Math.floor(availableParallelism() / dpSize)),
-  };
 }
