@@ -14,7 +14,9 @@ export function openingBanner(args: ServerArgs, version: string, contract: strin
 /** What was loaded and where it runs. */
 export function engineBanner(info: EngineInfo, args: ServerArgs): string {
   const tokens = (count: number): string => count.toLocaleString('en-US');
+  const workers = args.dpSize === 1 ? [] : [row('workers', `${args.dpSize}, each with all of the following`)];
   return [
+    ...workers,
     row('architecture', `${info.architectures.join(', ')}, context of ${tokens(info.contextLength)} tokens`),
     row('device', `${info.device} (${info.deviceName}, ${info.threads} ${info.threads === 1 ? 'thread' : 'threads'})`),
     row('dtype', info.dtype),
@@ -29,7 +31,8 @@ export function engineBanner(info: EngineInfo, args: ServerArgs): string {
 export function curlExample(url: string, args: ServerArgs): string {
   const prompt = args.skipTokenizerInit ? { input_ids: [1, 2, 3] } : { text: 'Tell me a joke' };
   const body = JSON.stringify({ ...prompt, sampling_params: { temperature: 0, max_new_tokens: 48 } });
-  return `curl ${url}/generate -H 'Content-Type: application/json' -d '${body}'`;
+  const key = args.apiKey === null ? '' : ` -H 'Authorization: Bearer YOUR_KEY'`;
+  return `curl ${url}/generate${key} -H 'Content-Type: application/json' -d '${body}'`;
 }
 
 /** On a CPU every backend's name runs the same code; elsewhere each has its own kernels for the same bits. */

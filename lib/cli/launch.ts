@@ -34,23 +34,25 @@ export function launchCommand(): Command {
 }
 
 async function launch({ args, notes }: LaunchOptions): Promise<number> {
-  const log = createLog(args.logLevel);
+  const log = createLog(args.logLevel, args.logFormat);
   await preflight(args);
-  print(openingBanner(args, PACKAGE_VERSION, NUMERIC_CONTRACT));
+  if (args.logFormat === 'text') print(openingBanner(args, PACKAGE_VERSION, NUMERIC_CONTRACT));
+  else log('info', `detinfer ${PACKAGE_VERSION}`, { numeric_contract: NUMERIC_CONTRACT, model: args.modelPath });
   for (const note of notes) log('warning', note);
   ensureAddon(log);
 
   const stopRequested = stopSignal(log);
-  const progress = createWeightProgress(process.stderr, log);
+  const progress = createWeightProgress(process.stderr, log, args.logFormat);
   const onProgress = (done: number, total: number): void => progress.update(done, total);
   const starting = startServer(args, { version: PACKAGE_VERSION, log, onProgress });
   const server = await Promise.race([starting, stopRequested]).finally(() => progress.stop());
   // Nobody can be waiting for an answer yet, and a worker ends with its parent.
   if (server === 'stop') process.exit(0);
 
-  print(engineBanner(server.info, args));
-  log('info', `Listening on ${server.url}`);
-  print(`${READY_LINE}\n\nTry it:\n  ${curlExample(server.url, args)}\n`);
+  if (args.logFormat === 'text') print(engineBanner(server.info, args));
+  log('info', `Listening on ${server.url}`, { engine: server.info });
+  if (args.logFormat === 'text') print(`${READY_LINE}\n\nTry it:\n  ${curlExample(server.url, args)}\n`);
+  else log('info', READY_LINE);
 
   const end = await Promise.race([server.closed, stopRequested]);
   if (end === 'stop') {
@@ -58,7 +60,7 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
     log('info', 'Stopped.');
     return 0;
   }
-  log('error', `${end.code}: ${end.message}`);
+  log('error', `${end.code}: ${end.message}`, { code: end.code });
   return 1;
 }
 

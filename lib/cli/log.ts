@@ -1,19 +1,28 @@
 import chalk from 'chalk';
-import type { LogLevel } from '../protocol/server-args.js';
+import type { LogFormat, LogLevel } from '../protocol/server-args.js';
 import type { Log } from '../server/context.js';
 
 const LEVELS: LogLevel[] = ['debug', 'info', 'warning', 'error'];
 
 /**
- * Lines like SGLang's: the local time, a level where it matters, the message. Everything goes to standard output, so
- * that one redirection keeps a server's whole log.
+ * Lines like SGLang's: the local time, a level where it matters, the message; or one JSON object per line. Everything
+ * goes to standard output, so that one redirection keeps a server's whole log.
  * @param least messages below this level are dropped
  */
-export function createLog(least: LogLevel): Log {
-  return (level, message) => {
+export function createLog(least: LogLevel, format: LogFormat = 'text'): Log {
+  const line = format === 'json' ? jsonLine : textLine;
+  return (level, message, fields = {}) => {
     if (LEVELS.indexOf(level) < LEVELS.indexOf(least)) return;
-    process.stdout.write(`${chalk.dim(`[${timestamp(new Date())}]`)} ${coloured(level, message)}\n`);
+    process.stdout.write(`${line(level, message, fields)}\n`);
   };
+}
+
+function textLine(level: LogLevel, message: string): string {
+  return `${chalk.dim(`[${timestamp(new Date())}]`)} ${coloured(level, message)}`;
+}
+
+function jsonLine(level: LogLevel, message: string, fields: Record<string, unknown>): string {
+  return JSON.stringify({ time: new Date().toISOString(), level, message, ...fields });
 }
 
 /** Local time as 2026-01-31 23:59:59. */

@@ -1,4 +1,5 @@
 import { SingleBar, Presets } from 'cli-progress';
+import type { LogFormat } from '../protocol/server-args.js';
 import type { Log } from '../server/context.js';
 import { formatBytes } from './format.js';
 
@@ -9,8 +10,8 @@ export interface WeightProgress {
   stop(): void;
 }
 
-export function createWeightProgress(stream: NodeJS.WriteStream, log: Log): WeightProgress {
-  return stream.isTTY ? new BarProgress(stream) : new LineProgress(log);
+export function createWeightProgress(stream: NodeJS.WriteStream, log: Log, format: LogFormat): WeightProgress {
+  return stream.isTTY && format === 'text' ? new BarProgress(stream) : new LineProgress(log);
 }
 
 class BarProgress implements WeightProgress {

@@ -31,7 +31,8 @@ const switchFlag = (group: ServerFlag<boolean>['group'], help: string): ServerFl
 
 /**
  * The one table of `detinfer launch`: the command line's options, --help, ServerArgs and the table in docs/cli.md all
- * come from it. Names and meanings are SGLang's; only --threads is detinfer's own.
+ * come from it. Names and meanings are SGLang's; detinfer's own are --threads, --max-body-size, --request-timeout,
+ * --drain-timeout and --log-format.
  */
 export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
   modelPath: {
@@ -112,6 +113,39 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     default: 30000,
     help: 'port to listen on; 0 takes a free one and prints it',
   },
+  apiKey: {
+    group: 'Server',
+    value: 'KEY',
+    parse: text(),
+    default: null,
+    defaultText: 'none is asked for',
+    help: 'key that clients must send as Authorization: Bearer KEY; /health, /health_generate and /metrics need none',
+  },
+  maxBodySize: {
+    group: 'Server',
+    value: 'BYTES',
+    // A string of the engine has at most 2^29 characters.
+    parse: integer({ min: 1024, max: 2 ** 29 }),
+    default: 64 * 1024 * 1024,
+    defaultText: '64 MiB',
+    help: 'largest body of a request; a larger one is refused with status 413',
+  },
+  requestTimeout: {
+    group: 'Server',
+    value: 'SECONDS',
+    parse: decimal({ exclusiveMin: 0, max: 2_000_000 }),
+    default: null,
+    defaultText: 'no limit',
+    help: 'longest time of a request, waiting included; then it fails with status 504',
+  },
+  drainTimeout: {
+    group: 'Server',
+    value: 'SECONDS',
+    parse: decimal({ min: 0, max: 2_000_000 }),
+    default: 5,
+    help: 'time that running requests get to end when the server is stopped',
+  },
+  enableMetrics: switchFlag('Server', 'serve /metrics for Prometheus'),
   skipServerWarmup: switchFlag('Server', 'skip the request that the server sends itself before it is ready'),
   streamInterval: {
     group: 'Server',
@@ -246,6 +280,13 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     parse: oneOf('debug', 'info', 'warning', 'error'),
     default: 'info',
     help: 'least severe messages to log: debug, info, warning or error',
+  },
+  logFormat: {
+    group: 'Logging',
+    value: 'FORMAT',
+    parse: oneOf('text', 'json'),
+    default: 'text',
+    help: 'text, or json: one JSON object per line with time, level, message and fields',
   },
   logRequests: switchFlag('Logging', 'log every request and its answer'),
   decodeLogInterval: {

@@ -3,6 +3,7 @@ export type LoadFormat = 'auto' | 'dummy';
 export type Device = 'cpu' | 'cuda';
 export type SchedulePolicy = 'fcfs';
 export type LogLevel = 'debug' | 'info' | 'warning' | 'error';
+export type LogFormat = 'text' | 'json';
 
 /**
  * The flags of `detinfer launch`, with every default filled in. The names are those of SGLang in camel case, so that
@@ -45,11 +46,21 @@ export interface ServerArgs {
   threads: number | null;
   host: string;
   port: number;
+  /** null: none is asked for. */
+  apiKey: string | null;
+  /** Bytes of a request's body. */
+  maxBodySize: number;
+  /** Seconds that a request may take; null: no limit. */
+  requestTimeout: number | null;
+  /** Seconds that running requests get to end when the server is stopped. */
+  drainTimeout: number;
+  enableMetrics: boolean;
   skipServerWarmup: boolean;
   servedModelName: string;
   weightVersion: string;
   streamInterval: number;
   logLevel: LogLevel;
+  logFormat: LogFormat;
   logRequests: boolean;
   decodeLogInterval: number;
   watchdogTimeout: number;

@@ -1,27 +1,40 @@
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
 
 import { DetinferError } from '../protocol/errors.js';
+import { requireApiKey } from './api-key.js';
 import type { ServerContext } from './context.js';
 import { errorBody, SchemaError } from './errors.js';
 import { adminRoutes } from './routes/admin.js';
 import { generateRoutes } from './routes/generate.js';
 import { healthRoutes } from './routes/health.js';
 import { infoRoutes } from './routes/info.js';
+import type { Metrics } from './metrics.js';
+import { metricsRoute } from './routes/metrics.js';
 import { notFoundRoute } from './routes/not-found.js';
 import { tokenizeRoutes } from './routes/tokenize.js';
 
-/** Bytes of a body. A batch of a thousand prompts of ten thousand ids each fits. */
-const BODY_LIMIT = 64 * 1024 * 1024;
+/** How long a client may take to send a request. */
+const RECEIVE_LIMIT_MS = 120_000;
+/** When to try again after a 503, in seconds. */
+const RETRY_AFTER_S = 1;
 
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json\b/i;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 /** The HTTP application, not listening yet. */
 export function createApp(context: ServerContext): FastifyInstance {
-  const app = Fastify({ bodyLimit: BODY_LIMIT, forceCloseConnections: 'idle', logger: false });
+  const app = Fastify({
+    bodyLimit: context.args.maxBodySize,
+    requestTimeout: RECEIVE_LIMIT_MS,
+    forceCloseConnections: 'idle',
+    logger: false,
+  });
+  if (context.args.apiKey !== null) requireApiKey(app, context.args.apiKey);
+  if (context.metrics) countResponses(app, context.metrics);
   parseJsonBodies(app);
   app.setErrorHandler((error: FastifyError | DetinferError, _request, reply) => {
     const known = toKnownError(error, context);
+    if (known.status === 503) reply.header('retry-after', RETRY_AFTER_S);
     return reply.code(known.status).send(errorBody(known));
   });
   notFoundRoute(app);
@@ -30,7 +43,12 @@ export function createApp(context: ServerContext): FastifyInstance {
   generateRoutes(app, context);
   adminRoutes(app, context);
   tokenizeRoutes(app, context);
+  if (context.metrics) metricsRoute(app, context.metrics);
   return app;
+}
+
+function countResponses(app: FastifyInstance, metrics: Metrics): void {
+  app.addHook('onResponse', async (_request, reply) => metrics.answered(reply.statusCode));
 }
 
 /** JSON, and nothing else; a body without a content type is taken for JSON. */

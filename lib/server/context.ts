@@ -1,12 +1,16 @@
 import type { LogLevel, ServerArgs } from '../protocol/server-args.js';
 import type { Frontend } from './frontend.js';
+import type { Metrics } from './metrics.js';
 
-export type Log = (level: LogLevel, message: string) => void;
+/** @param fields what a log in JSON has beside the message. */
+export type Log = (level: LogLevel, message: string, fields?: Record<string, unknown>) => void;
 
 /** What routes work with. */
 export interface ServerContext {
   args: ServerArgs;
   frontend: Frontend;
+  /** Null without --enable-metrics. */
+  metrics: Metrics | null;
   /** Of detinfer. */
   version: string;
   log: Log;

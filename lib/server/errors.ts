@@ -23,5 +23,6 @@ export function errorBody(error: DetinferError): object {
     const { message, param, status } = error;
     return { object: 'error', message, type: 'Bad Request', param, code: status };
   }
+  if (error.code === 'UNAUTHORIZED') return { error: 'Unauthorized' };
   return { error: { message: error.message, code: error.code } };
 }

@@ -2,9 +2,10 @@ import { DetinferError, type ErrorCode, ERRORS } from '../protocol/errors.js';
 import type { FinishReason, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import type { Replicas } from '../worker/replicas.js';
+import type { Replicas, ReplicasStatus } from '../worker/replicas.js';
 import { badValue } from './errors.js';
 import { Generation } from './generation.js';
+import type { Metrics } from './metrics.js';
 import { prepare } from './prepare.js';
 import type { ModelLimits } from './sampling-params.js';
 import { SeedSource } from './seeds.js';
@@ -19,6 +20,8 @@ interface Live {
   index: number;
   /** Nobody waits for it any more: a stop string ended it, or its request did. */
   isDropped: boolean;
+  /** Null: it counts nowhere. */
+  metrics: Metrics | null;
 }
 
 /**
@@ -40,6 +43,7 @@ export class Frontend {
   constructor(
     private readonly args: ServerArgs,
     readonly tokenizer: Tokenizer | null,
+    private readonly metrics: Metrics | null = null,
   ) {
     this.seeds = new SeedSource(args);
   }
@@ -86,7 +90,9 @@ export class Frontend {
    */
   generate(request: GenerateRequest): Generation {
     this.checkLoad(request.prompts.reduce((sum, { sampling }) => sum + sampling.n, 0));
-    return this.start(request);
+    const generation = this.start(request, this.metrics);
+    if (this.args.requestTimeout !== null) this.limitTime(generation, this.args.requestTimeout);
+    return generation;
   }
 
   /**
@@ -127,6 +133,7 @@ export class Frontend {
         continue;
       }
       entry.sequence.apply(event);
+      entry.metrics?.applied(entry.sequence, event);
       if (entry.sequence.finish) {
         this.drop(entry);
         if (!event.finish) stopped.push(event.id);
@@ -136,6 +143,11 @@ export class Frontend {
     if (stopped.length > 0) this.workers!.abort(stopped, 'ended by a stop string');
     for (const listener of this.stepListeners.splice(0)) listener();
     this.notifyIdle();
+  }
+
+  /** Of all workers; null before there are any. */
+  status(): Promise<ReplicasStatus> | null {
+    return this.workers?.status() ?? null;
   }
 
   /** Resolves when no request is left, or after a time limit. */
@@ -151,7 +163,7 @@ export class Frontend {
   async isAlive(limitMs: number): Promise<boolean> {
     if (!this.isReady) return false;
     const body = { input_ids: [0], sampling_params: { max_new_tokens: 1, temperature: 0 } };
-    const probe = this.start(readGenerateRequest(body, this.limits));
+    const probe = this.start(readGenerateRequest(body, this.limits), null);
     let isAlive = false;
     const step = new Promise<void>((resolve) => {
       this.stepListeners.push(() => {
@@ -164,7 +176,7 @@ export class Frontend {
     return isAlive && this.isReady;
   }
 
-  private start(request: GenerateRequest): Generation {
+  private start(request: GenerateRequest, metrics: Metrics | null): Generation {
     const workers = this.readyWorkers;
     const specs = prepare(request, {
       info: workers.info,
@@ -178,9 +190,17 @@ export class Frontend {
     workers.submit(specs.map((spec) => spec.worker));
     const generation = new Generation(sequences, request.isList, this.args.streamInterval);
     sequences.forEach((sequence, index) => {
-      this.live.set(sequence.workerRequest.id, { sequence, generation, index, isDropped: false });
+      this.live.set(sequence.workerRequest.id, { sequence, generation, index, isDropped: false, metrics });
     });
     return generation;
+  }
+
+  /** @param limit in seconds. */
+  private limitTime(generation: Generation, limit: number): void {
+    const error = new DetinferError('TIMED_OUT', `The request took more than ${limit} s (--request-timeout).`);
+    const timer = setTimeout(() => this.abandon(generation, error), limit * 1000);
+    const stop = (): void => clearTimeout(timer);
+    generation.done.then(stop, stop);
   }
 
   private claimRids(sequences: Sequence[]): void {
@@ -204,6 +224,7 @@ export class Frontend {
 
   private drop(entry: Live): void {
     entry.isDropped = true;
+    if (!entry.sequence.finish) entry.metrics?.failed();
     this.rids.delete(entry.sequence.rid);
   }
 

@@ -26,7 +26,8 @@ export class Sequence {
   readonly tokens: number[] = [];
   text = '';
   finish: FinishReason | null = null;
-  private readonly startedAt = performance.now();
+  /** In milliseconds of performance.now(). */
+  readonly startedAt = performance.now();
   private finishedAt = 0;
   private cachedTokens = 0;
   private readonly detokenizer: IncrementalDetokenizer | null;

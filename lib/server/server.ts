@@ -2,6 +2,7 @@ import type { AddressInfo } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
 
+import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
@@ -11,11 +12,10 @@ import type { startWorker } from '../worker/supervisor.js';
 import { createApp } from './app.js';
 import type { Log } from './context.js';
 import { Frontend } from './frontend.js';
+import { Metrics } from './metrics.js';
 import { within } from './time.js';
 import { readGenerateRequest } from './validate.js';
 
-/** How long requests that run when the server is stopped may take to end by themselves. */
-const DRAIN_LIMIT_MS = 5000;
 /** How long clients may take to read the last bytes of their answers. */
 const CLOSE_LIMIT_MS = 1000;
 const WARM_UP_TOKENS = 8;
@@ -53,8 +53,16 @@ export interface RunningServer {
  */
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {
   const tokenizer = args.skipTokenizerInit ? null : await Tokenizer.load(args.tokenizerPath);
-  const frontend = new Frontend(args, tokenizer);
-  const app = createApp({ args, frontend, version: options.version, log: options.log });
+  const metrics = args.enableMetrics
+    ? new Metrics({
+        modelName: args.servedModelName,
+        version: options.version,
+        numericContract: NUMERIC_CONTRACT,
+        status: () => frontend.status(),
+      })
+    : null;
+  const frontend: Frontend = new Frontend(args, tokenizer, metrics);
+  const app = createApp({ args, frontend, metrics, version: options.version, log: options.log });
   const url = await listen(app, args);
   let workers: Replicas | null = null;
   let end!: (error: DetinferError) => void;
@@ -86,7 +94,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     const shuttingDown = new DetinferError('SHUTTING_DOWN', 'The server is shutting down.');
     frontend.refuse(shuttingDown);
     const closing = app.close();
-    await frontend.untilIdle(DRAIN_LIMIT_MS);
+    await frontend.untilIdle(args.drainTimeout * 1000);
     frontend.fail(shuttingDown);
     await running.shutdown();
     await finishClosing(app, closing);

@@ -55,11 +55,14 @@ async function stream(reply: FastifyReply, generation: Generation): Promise<void
 function logRequest({ log }: ServerContext, generation: Generation): void {
   for (const { rid, workerRequest } of generation.sequences) {
     const { inputIds, sampling, stop } = workerRequest;
-    log('info', `request ${rid}: ${inputIds.length} prompt tokens, ${JSON.stringify({ ...sampling, ...stop })}`);
+    const params = { ...sampling, ...stop };
+    const fields = { rid, prompt_tokens: inputIds.length, params };
+    log('info', `request ${rid}: ${inputIds.length} prompt tokens, ${JSON.stringify(params)}`, fields);
   }
   const ended = () => {
     for (const { rid, tokens, finish } of generation.sequences) {
-      log('info', `request ${rid}: ended after ${tokens.length} tokens, ${JSON.stringify(finish)}`);
+      const fields = { rid, completion_tokens: tokens.length, finish_reason: finish };
+      log('info', `request ${rid}: ended after ${tokens.length} tokens, ${JSON.stringify(finish)}`, fields);
     }
   };
   generation.done.then(ended, ended);

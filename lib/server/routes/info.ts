@@ -23,7 +23,8 @@ function engineFacts(info: EngineInfo): Record<string, unknown> {
 /** GET /server_info, /model_info and their older names, and /v1/models. */
 export function infoRoutes(app: FastifyInstance, { args, frontend, version }: ServerContext): void {
   // An argument that was left to the engine shows what the engine made of it.
-  const givenArgs = Object.fromEntries(Object.entries(snakeCaseKeys(args)).filter(([, value]) => value !== null));
+  const shownArgs = { ...args, apiKey: args.apiKey === null ? null : '***' };
+  const givenArgs = Object.fromEntries(Object.entries(snakeCaseKeys(shownArgs)).filter(([, value]) => value !== null));
   for (const url of ['/server_info', '/get_server_info']) {
     app.get(url, async () => {
       const workers = frontend.readyWorkers;

@@ -46,6 +46,7 @@ export class FakeWorker implements WorkerHandle {
   readonly submitted: WorkerRequest[] = [];
   readonly aborted: { id: string; message: string }[] = [];
   isShutDown = false;
+  isDead = false;
   handlers: Pick<WorkerHandlers, 'onStep' | 'onExit'> = { onStep: () => {}, onExit: () => {} };
   script: (request: WorkerRequest) => number[] | null = () => null;
   /** Tokens that one event of a request carries. */
@@ -57,7 +58,6 @@ export class FakeWorker implements WorkerHandle {
   private readonly live = new Map<string, Live>();
   private isScheduled = false;
   private isPaused = false;
-  private isDead = false;
 
   constructor(info: Partial<EngineInfo> = {}) {
     this.info = { ...FAKE_INFO, ...info };

@@ -143,13 +143,11 @@ describe('stopping', () => {
   });
 
   test('a request that does not end in time gets a 503', async () => {
-    const { server, worker } = await start();
+    const { server, worker } = await start({ drainTimeout: 0.2 });
     worker.pause();
     const answer = generate(server);
     await until(() => worker.liveCount === 1);
-    const begin = performance.now();
     await server.stop();
-    expect(performance.now() - begin).toBeLessThan(8000);
     expect(await answer).toMatchObject({ status: 503, json: { error: { code: 'SHUTTING_DOWN' } } });
   });
 });

@@ -5,6 +5,7 @@ import type { EngineInfo } from '../../../lib/protocol/messages.js';
 import type { ServerArgs } from '../../../lib/protocol/server-args.js';
 import { createApp } from '../../../lib/server/app.js';
 import { Frontend } from '../../../lib/server/frontend.js';
+import { Metrics } from '../../../lib/server/metrics.js';
 import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js';
 import { Replicas } from '../../../lib/worker/replicas.js';
 import { FakeWorker } from './fake-worker.js';
@@ -42,11 +43,17 @@ export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
     threads: null,
     host: '127.0.0.1',
     port: 0,
+    apiKey: null,
+    maxBodySize: 64 * 1024 * 1024,
+    requestTimeout: null,
+    drainTimeout: 5,
+    enableMetrics: false,
     skipServerWarmup: true,
     servedModelName: 'models/demo',
     weightVersion: 'default',
     streamInterval: 1,
     logLevel: 'info',
+    logFormat: 'text',
     logRequests: false,
     decodeLogInterval: 40,
     watchdogTimeout: 300,
@@ -81,11 +88,15 @@ export class TestServer {
   ): Promise<TestServer> {
     const args = serverArgs(options.args);
     const worker = new FakeWorker(options.info);
-    const frontend = new Frontend(args, args.skipTokenizerInit ? null : demoTokenizer);
+    const metrics = args.enableMetrics
+      ? new Metrics({ modelName: 'm', version: '1.2.3', numericContract: 'c/1', status: () => frontend.status() })
+      : null;
+    const frontend: Frontend = new Frontend(args, args.skipTokenizerInit ? null : demoTokenizer, metrics);
     const lines: string[] = [];
     const app = createApp({
       args,
       frontend,
+      metrics,
       version: '1.2.3',
       log: (level, message) => lines.push(`${level} ${message}`),
     });
@@ -95,6 +106,7 @@ export class TestServer {
       { onProgress: () => {}, log: () => {}, onStep: (events) => frontend.onStep(events), onExit: (error) => frontend.fail(error) },
       async (_args, handlers) => {
         worker.handlers = handlers;
+        worker.isDead = false;
         return worker;
       },
     );
