@@ -103,9 +103,9 @@ async function serving(flags: ServingFlags, launchFlags: string[]): Promise<numb
     flags,
     launchFlags,
     () => bar.stop(),
-    async ({ url, pid }) => {
+    async ({ url, pid, apiKey }) => {
       bar.start(options.numPrompts, 0);
-      return benchServing(url, pid, options, () => bar.increment()).finally(() => bar.stop());
+      return benchServing(url, pid, options, () => bar.increment(), apiKey).finally(() => bar.stop());
     },
   );
   printLines(formatServing(report));

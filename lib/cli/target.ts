@@ -13,12 +13,14 @@ export interface TargetOptions {
   modelPath?: string;
   attentionBackend?: string;
   device?: string;
+  apiKey?: string;
 }
 
 /** A server that is ready; the process id is known only of one's own. */
 export interface Target {
   url: string;
   pid: number | null;
+  apiKey: string | null;
 }
 
 const SERVER = { group: 'Server:' };
@@ -34,6 +36,7 @@ const TARGET_FLAGS: ClientFlag[] = [
     ...SERVER,
     conflicts: ['host', 'port'],
   },
+  { flags: '--api-key <key>', help: 'key of the server, where it asks for one', parse: text(), ...SERVER },
   {
     flags: '--model-path <folder>',
     help: 'launch a server for this model, and stop it at the end',
@@ -62,6 +65,7 @@ export async function withTarget<T>(
   onSignal: () => void,
   action: (target: Target) => Promise<T>,
 ): Promise<T> {
+  const apiKey = options.apiKey ?? null;
   const interrupted = new AbortController();
   let stop = async (): Promise<void> => {};
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -74,7 +78,8 @@ export async function withTarget<T>(
   try {
     if (options.modelPath === undefined) {
       refuseOwnServerFlags(options, launchFlags);
-      return await onRunningServer(options.url ?? `http://${bracketed(options.host)}:${options.port}`, action);
+      const url = options.url ?? `http://${bracketed(options.host)}:${options.port}`;
+      return await onRunningServer({ url, pid: null, apiKey }, action);
     }
     const starting = startOwnServer(launchArgs(options, options.modelPath, launchFlags), interrupted.signal);
     stop = () =>
@@ -82,7 +87,7 @@ export async function withTarget<T>(
         (server) => server.stop(),
         () => {},
       );
-    return await action(await starting);
+    return await action({ ...(await starting), apiKey });
   } catch (error) {
     // What a signal broke is no news: this process is about to end.
     if (interrupted.signal.aborted) return new Promise<never>(() => {});
@@ -92,9 +97,9 @@ export async function withTarget<T>(
   }
 }
 
-async function onRunningServer<T>(url: string, action: (target: Target) => Promise<T>): Promise<T> {
+async function onRunningServer<T>(target: Target, action: (target: Target) => Promise<T>): Promise<T> {
   try {
-    return await action({ url, pid: null });
+    return await action(target);
   } catch (error) {
     if (!(error instanceof DetinferError) || error.code !== 'UNREACHABLE') throw error;
     const advice = 'Start a server with detinfer launch, or pass --model-path to have one launched.';
@@ -102,11 +107,12 @@ async function onRunningServer<T>(url: string, action: (target: Target) => Promi
   }
 }
 
-function launchArgs({ attentionBackend, device }: TargetOptions, modelPath: string, launchFlags: string[]): string[] {
+function launchArgs({ attentionBackend, device, apiKey }: TargetOptions, modelPath: string, launchFlags: string[]): string[] {
   return [
     ...['--model-path', modelPath],
     ...(attentionBackend === undefined ? [] : ['--attention-backend', attentionBackend]),
     ...(device === undefined ? [] : ['--device', device]),
+    ...(apiKey === undefined ? [] : ['--api-key', apiKey]),
     '--enable-deterministic-inference',
     ...launchFlags,
   ];

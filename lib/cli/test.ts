@@ -96,8 +96,8 @@ async function test(flags: Flags, launchFlags: string[]): Promise<number> {
   const progress = flags.progress ? createProgress(process.stderr) : NO_PROGRESS;
   const modes = flags.testMode === 'all' ? [...MODE_NAMES] : [flags.testMode];
   const onSignal = (): void => progress.stop();
-  const report = await withTarget(flags, launchFlags, onSignal, ({ url }) => {
-    return runTest(url, modes, testOptions(flags), progress);
+  const report = await withTarget(flags, launchFlags, onSignal, ({ url, apiKey }) => {
+    return runTest(url, modes, testOptions(flags), progress, apiKey);
   });
   printLines(formatReport(report, COLOURS));
   await writeReport(flags.json, toJson(report));

@@ -1,5 +1,6 @@
-import { Agent, request, type Dispatcher } from 'undici';
+import { request, type Dispatcher } from 'undici';
 import { DetinferError } from '../protocol/errors.js';
+import { createAgent } from './agent.js';
 
 /** A status other than 2xx. The message names the endpoint and holds the server's own words. */
 export class HttpStatusError extends DetinferError {
@@ -21,11 +22,12 @@ const SILENCE_LIMIT_MS = 30 * 60_000;
  */
 export class HttpClient {
   readonly baseUrl: string;
-  readonly #agent: Agent;
+  readonly #agent: Dispatcher;
 
-  constructor(baseUrl: string) {
+  /** @param apiKey null: the server asks for none. */
+  constructor(baseUrl: string, apiKey: string | null = null) {
     this.baseUrl = baseUrl.replace(/\/+$/, '');
-    this.#agent = new Agent({ headersTimeout: SILENCE_LIMIT_MS, bodyTimeout: SILENCE_LIMIT_MS });
+    this.#agent = createAgent(apiKey, SILENCE_LIMIT_MS);
   }
 
   /** The parsed JSON body of the answer. */

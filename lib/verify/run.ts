@@ -25,8 +25,9 @@ export async function runTest(
   modes: ModeName[],
   options: TestOptions,
   progress: Progress,
+  apiKey: string | null = null,
 ): Promise<TestReport> {
-  const client = new HttpClient(url);
+  const client = new HttpClient(url, apiKey);
   try {
     const server = await readServerFacts(client);
     const { prompts, notes } = await choosePrompts(client, server, options);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { Agent, request } from 'undici';
-import { addressOf, descendants, type Program } from './program.js';
+import { addressOf, descendants, isAlive, type Program } from './program.js';
 
 /** Clients that send at the same time. */
 const CLIENTS = 8;
@@ -74,11 +74,16 @@ export async function runUnderKills(server: Program, kills: number, onKill = (_:
   return { ...report, workerDeaths: worker_deaths, replays };
 }
 
+/** @returns false when there is no worker at this moment. */
 function killWorker(server: Program): boolean {
-  const workers = descendants(server.child.pid ?? 0);
+  const workers = descendants(server.child.pid ?? 0).filter(isAlive);
   if (workers.length === 0) return false;
-  process.kill(workers[Math.floor(Math.random() * workers.length)]!, 'SIGKILL');
-  return true;
+  try {
+    process.kill(workers[Math.floor(Math.random() * workers.length)]!, 'SIGKILL');
+    return true;
+  } catch {
+    return false; // It has ended just now.
+  }
 }
 
 /** An answer without what may differ: times, and what was found in the cache. A stream's is that of its last events. */

@@ -93,7 +93,7 @@ export async function survivors(pids: number[], seconds: number): Promise<number
 }
 
 /** A zombie has ended, though nobody has asked for its exit code yet. */
-function isAlive(pid: number): boolean {
+export function isAlive(pid: number): boolean {
   const stat = statOf(pid);
   return stat !== undefined && stat[0] !== 'Z';
 }

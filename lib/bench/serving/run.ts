@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Agent, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
+import { createAgent } from '../../client/agent.js';
 import { HttpClient, HttpStatusError } from '../../client/http.js';
 import { SeededRandom } from '../../client/random.js';
 import { readServerFacts, type ServerFacts } from '../../client/server-facts.js';
@@ -34,9 +35,10 @@ export async function benchServing(
   serverPid: number | null,
   options: ServingOptions,
   onDone: () => void,
+  apiKey: string | null = null,
 ): Promise<ServingReport> {
-  const client = new HttpClient(url);
-  const dispatcher = new Agent({ headersTimeout: 0, bodyTimeout: 0 });
+  const client = new HttpClient(url, apiKey);
+  const dispatcher = createAgent(apiKey, 0);
   try {
     const server = await readServerFacts(client);
     const vocabSize = checkFit(server, options);
