@@ -172,6 +172,23 @@ describe('a request that takes its worker down', () => {
     expect(ids(worker.submitted)).toEqual(['a', 'b', 'new']);
   });
 
+  test('suspects are tried one at a time, however many replicas there are', async () => {
+    const { replicas, workers } = await open(2);
+    const suspects = ['a', 'b', 'c', 'd'].map((id, i) => makeRequest(id, [i], LONG));
+    replicas.submit(suspects);
+    for (const count of [2, 3]) {
+      const [first, second] = workers.slice(-2);
+      first!.die();
+      second!.die();
+      await until(() => workers.length === 2 * count && replicas.isUp);
+    }
+    await until(() => workers.slice(-2).some(({ liveCount }) => liveCount > 0));
+    const sent = () => workers.slice(-2).flatMap(({ submitted }) => ids(submitted));
+    expect(sent()).toHaveLength(1);
+    workers.find(({ liveCount }) => liveCount > 0)!.step();
+    expect(sent()).toHaveLength(2);
+  });
+
   test('progress clears it, and so does a death that somebody brought about', async () => {
     const { replicas, collector, workers } = await open(1);
     replicas.submit([makeRequest('a', [1], { stop: { maxNewTokens: 400 } })]);
@@ -182,7 +199,8 @@ describe('a request that takes its worker down', () => {
       await until(() => workers.length === death + 1 && replicas.isUp);
     }
     for (let death = 13; death <= 20; death++) {
-      workers.at(-1)!.die(true);
+      // Nor does a crash after many of them.
+      workers.at(-1)!.die(death < 20);
       await until(() => workers.length === death + 1 && replicas.isUp);
     }
     workers.at(-1)!.resume();
