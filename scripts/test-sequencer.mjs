@@ -1,7 +1,7 @@
 // The order in which jest starts test files: those that take minutes first, so that they do not end up alone at the end.
 import Sequencer from '@jest/test-sequencer';
 
-const SLOW_FIRST = [/\/determinism\/demo\./, /\/e2e\/package\./, /\/e2e\//, /\/determinism\//];
+const SLOW_FIRST = [/\/determinism\/demo\./, /\/e2e\/package\./, /\/e2e\//, /\/fuzz\//, /\/determinism\//];
 
 export default class SlowFirst extends Sequencer {
   sort(tests) {

@@ -15,7 +15,7 @@ const CHECKS = {
 };
 
 /** Folders of tests/ that jest runs. */
-const JEST_SUITES = ['unit', 'accuracy', 'determinism', 'golden', 'e2e', 'nginx'];
+const JEST_SUITES = ['unit', 'accuracy', 'determinism', 'golden', 'e2e', 'fuzz', 'nginx'];
 
 /** Suites that need a program which not every machine has: they run where they are named, and fail without it. */
 const ONLY_BY_NAME = ['nginx'];

@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { Agent, request } from 'undici';
-import { addressOf, descendants, isAlive, type Program } from './program.js';
+import { addressOf, descendants, isAlive, survivors, type Program } from './program.js';
 
 /** Clients that send at the same time. */
 const CLIENTS = 8;
 /** Longest pause between the moment at which a worker is ready and its death. */
 const LONGEST_LIFE_MS = 1200;
+const NOTICE_MS = 50;
 /** Share of the kills that do not wait until a worker is ready. */
 const EARLY_KILLS = 0.1;
 
@@ -15,18 +16,18 @@ const SCORES = { return_logprob: true, logprob_start_len: 0, top_logprobs_num: 2
 
 /** One request of each kind whose answer depends on what came before in it; streams and plain answers. */
 const BODIES: object[] = [
-  { sampling_params: { temperature: 0, max_new_tokens: 200, ignore_eos: true } },
-  { sampling_params: { temperature: 1, max_new_tokens: 150, sampling_seed: 1 }, ...SCORES },
-  { sampling_params: { temperature: 0.8, top_p: 0.9, top_k: 30, min_p: 0.01, max_new_tokens: 100, sampling_seed: 2, n: 3 } },
+  { sampling_params: { temperature: 0, max_new_tokens: 80, ignore_eos: true } },
+  { sampling_params: { temperature: 1, max_new_tokens: 50, sampling_seed: 1 }, ...SCORES },
+  { sampling_params: { temperature: 0.8, top_p: 0.9, top_k: 30, min_p: 0.01, max_new_tokens: 40, sampling_seed: 2, n: 3 } },
   {
     sampling_params: {
       ...{ temperature: 1, frequency_penalty: 1, presence_penalty: 0.5, repetition_penalty: 1.2, sampling_seed: 3 },
-      ...{ max_new_tokens: 200, ignore_eos: true },
+      ...{ max_new_tokens: 80, ignore_eos: true },
     },
   },
-  { sampling_params: { temperature: 0, min_new_tokens: 60, max_new_tokens: 120, stop_token_ids: [13], logit_bias: { '300': 1 } } },
-  { sampling_params: { temperature: 0.7, max_new_tokens: 250, sampling_seed: 4, stop: ['fox', ' the '], stop_regex: '[0-9]+' } },
-  { text: TEXTS, sampling_params: { temperature: 0.9, max_new_tokens: 60, sampling_seed: 5 }, ...SCORES },
+  { sampling_params: { temperature: 0, min_new_tokens: 30, max_new_tokens: 60, stop_token_ids: [13], logit_bias: { '300': 1 } } },
+  { sampling_params: { temperature: 0.7, max_new_tokens: 100, sampling_seed: 4, stop: ['fox', ' the '], stop_regex: '[0-9]+' } },
+  { text: TEXTS, sampling_params: { temperature: 0.9, max_new_tokens: 25, sampling_seed: 5 }, ...SCORES },
 ].flatMap((body) => [false, true].map((stream) => ({ text: TEXTS[0], ...body, stream })));
 
 export interface KillReport {
@@ -65,7 +66,7 @@ export async function runUnderKills(server: Program, kills: number, onKill = (_:
   while (report.kills < kills) {
     if (Math.random() >= EARLY_KILLS) await untilHealthy(agent, url);
     await sleep(Math.random() * LONGEST_LIFE_MS);
-    if (killWorker(server)) onKill(++report.kills);
+    if (await killWorker(server)) onKill(++report.kills);
   }
   isOver = true;
   await Promise.all(clients);
@@ -75,15 +76,19 @@ export async function runUnderKills(server: Program, kills: number, onKill = (_:
 }
 
 /** @returns false when there is no worker at this moment. */
-function killWorker(server: Program): boolean {
+async function killWorker(server: Program): Promise<boolean> {
   const workers = descendants(server.child.pid ?? 0).filter(isAlive);
   if (workers.length === 0) return false;
+  const worker = workers[Math.floor(Math.random() * workers.length)]!;
   try {
-    process.kill(workers[Math.floor(Math.random() * workers.length)]!, 'SIGKILL');
-    return true;
+    process.kill(worker, 'SIGKILL');
   } catch {
     return false; // It has ended just now.
   }
+  await survivors([worker], 10);
+  // Until the server has noticed, its health is that of before.
+  await sleep(NOTICE_MS);
+  return true;
 }
 
 /** An answer without what may differ: times, and what was found in the cache. A stream's is that of its last events. */
