@@ -86,11 +86,12 @@ export const rawRequest: fc.Arbitrary<{ path: string; method: 'POST' | 'PUT' | '
     type: fc.constantFrom('application/json', 'application/json', 'application/json', 'text/plain', 'multipart/form-data', 'x', 'a/b; charset=\xff'),
     bytes: fc.oneof(
       fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
+      fc.uint8Array({ maxLength: 400 }).map((bytes) => Buffer.from(`{"text":"${Buffer.from(bytes).toString('latin1')}"}`, 'latin1')),
       fc.tuple(generateBody, fc.nat()).map(([body, cut]) => {
         const json = Buffer.from(JSON.stringify(body));
         return json.subarray(0, cut % (json.length + 1));
       }),
-      fc.constantFrom('[', '{"a":').chain((open) => fc.constantFrom(10, 100_000, 2_000_000).map((depth) => Buffer.from(open.repeat(depth)))),
+      fc.constantFrom('[', '{"a":').chain((open) => fc.constantFrom(10, 20, 50, 1000, 2000, 5000, 100_000, 1_100_000).map((depth) => Buffer.from(open.repeat(depth)))),
       fc.constantFrom('{}', '[]', 'null', '0', '""', '{"text":"a","text":1}', '{"text":1e999}', 'NaN').map((json) => Buffer.from(json)),
     ),
   })
