@@ -11,8 +11,8 @@
 #include <thread>
 #include <vector>
 
-#include "bench/bandwidth.h"
-#include "bench/timing.h"
+#include "device/cpu_bandwidth.h"
+#include "core/timing.h"
 #include "core/cpu_isa.h"
 #include "core/thread_pool.h"
 #include "kernels/attention/attention.h"

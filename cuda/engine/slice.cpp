@@ -28,7 +28,15 @@ class SliceCheck {
               "names page " + std::to_string(page) + " of " + std::to_string(limits_.pages));
     }
     require(slice_.logprob_temperature > 0.0f, "has a logprob temperature that is not positive");
-    ids(slice_.tokens, slice_.token_count, "token");
+    const int last = slice_.token_count - 1;
+    ids(slice_.tokens, last, "token");
+    if (slice_.tokens[last] >= 0) {
+      ids(slice_.tokens + last, 1, "token");
+    } else {
+      const int drawn = -1 - slice_.tokens[last];
+      require(limits_.is_drawn && limits_.is_drawn(drawn),
+              "refers to slice " + std::to_string(drawn) + " of the step before, which draws no token");
+    }
     if (slice_.score) score(*slice_.score);
     if (slice_.sample) sample(*slice_.sample);
   }

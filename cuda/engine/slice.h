@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -33,6 +34,7 @@ struct SampleSpec {
 };
 
 struct ForwardSlice {
+  /// The last one may be -1 - j: the token that slice j of the step before draws.
   const int32_t* tokens = nullptr;
   int token_count = 0;
   /// Absolute position of tokens[0].
@@ -65,6 +67,8 @@ struct SliceLimits {
   int context_length = 0;
   int page_size = 0;
   int64_t pages = 0;
+  /// Whether a slice of the step before draws a token; null: there was none.
+  std::function<bool(int)> is_drawn;
 };
 
 /// @throws Error kInvalidRequest naming the slice and what is wrong with it
