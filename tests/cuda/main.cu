@@ -8,8 +8,9 @@
 namespace detinfer::testing {
 
 extern const TestTable kCudaAttentionTests;
+extern const TestTable kCudaSmallOpsTests;
 
-const TestTable* const kTables[] = {&kCudaAttentionTests};
+const TestTable* const kTables[] = {&kCudaSmallOpsTests, &kCudaAttentionTests};
 
 }  // namespace detinfer::testing
 
