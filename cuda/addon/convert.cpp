@@ -108,13 +108,6 @@ ForwardSlice to_slice(const Napi::Object& object) {
   return slice;
 }
 
-template <class Array, class T>
-Array to_array(Napi::Env env, const std::vector<T>& values) {
-  Array array = Array::New(env, values.size());
-  std::copy(values.begin(), values.end(), array.Data());
-  return array;
-}
-
 Napi::Object to_report_object(Napi::Env env, const Report& report) {
   Napi::Object object = Napi::Object::New(env);
   object.Set("logprobs", to_array<Napi::Float32Array>(env, report.logprobs));

@@ -15,6 +15,7 @@ Napi::Function NativeEngine::define(Napi::Env env) {
                       InstanceMethod<&NativeEngine::allocate_cache>("allocateCache"),
                       InstanceMethod<&NativeEngine::submit>("submit"),
                       InstanceMethod<&NativeEngine::collect>("collect"),
+                      InstanceMethod<&NativeEngine::logits>("logits"),
                       InstanceMethod<&NativeEngine::close>("close")});
 }
 
@@ -93,6 +94,12 @@ void NativeEngine::submit(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeEngine::collect(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return to_results(info.Env(), engine().collect()); });
+}
+
+Napi::Value NativeEngine::logits(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return to_array<Napi::Float32Array>(info.Env(), engine().logits(to_slices(info[0].As<Napi::Array>())));
+  });
 }
 
 void NativeEngine::close(const Napi::CallbackInfo&) { engine_.reset(); }

@@ -23,6 +23,7 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
   void allocate_cache(const Napi::CallbackInfo& info);
   void submit(const Napi::CallbackInfo& info);
   Napi::Value collect(const Napi::CallbackInfo& info);
+  Napi::Value logits(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   /// @throws Error kEngineFailed after close()

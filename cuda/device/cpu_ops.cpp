@@ -40,6 +40,7 @@ class CpuOps : public Ops {
   }
   std::shared_ptr<void> allocate_host(size_t bytes) override { return allocate(bytes); }
   void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   void copy(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   std::unique_ptr<Matrix> pack(const bf16* weights, int n, int k) override {
     return std::make_unique<CpuMatrix>(pack_matrix(pool_, weights, n, k));

@@ -11,8 +11,8 @@ namespace {
 /// Hopper: the kernels use wgmma and TMA, and other generations have other bits.
 constexpr int kComputeCapability = 9;
 
-/// Properties of the GPUs that can run the kernels; `pciDomainID` and the like tell them apart, `index` selects them.
 struct Gpu {
+  /// Among all GPUs of the machine.
   int index;
   cudaDeviceProp properties;
 };
@@ -20,8 +20,8 @@ struct Gpu {
 std::vector<Gpu> usable_gpus() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaErrorNoDevice) count = 0;
-  else if (status != cudaSuccess) {
+  if (status == cudaErrorNoDevice) return {};
+  if (status != cudaSuccess) {
     throw Error(ErrorCode::kUnsupported, std::string("CUDA does not start: ") + cudaGetErrorString(status));
   }
   std::vector<Gpu> gpus;

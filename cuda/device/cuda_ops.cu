@@ -103,6 +103,10 @@ class CudaOps : public Ops {
   void upload(void* to, const void* from, size_t bytes) override {
     if (bytes > 0) staging_.upload(to, from, bytes, stream());
   }
+  void download(void* to, const void* from, size_t bytes) override {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream()));
+    CUDA_CHECK(cudaStreamSynchronize(stream()));
+  }
   void copy(void* to, const void* from, size_t bytes) override {
     CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));
   }

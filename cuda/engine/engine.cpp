@@ -118,8 +118,9 @@ void Engine::check(const std::vector<ForwardSlice>& slices) const {
   check_slices(slices, limits);
 }
 
-/// @param rows at least those of the pass; those behind are padding
-Batch Engine::upload_rows(const Submission& step, const Pass& pass, int rows) {
+/// Sends a pass's inputs to the device. @param rows at least those of the pass; those behind are padding
+Batch Engine::start_pass(const Submission& step, const Pass& pass, int rows) {
+  ops_->plan_attention(pass.slices.data(), int(pass.slices.size()));
   const size_t count = size_t(pass.end - pass.begin);
   host_inputs_.resize(rows * kInputBytes);
   auto* const slots = reinterpret_cast<int64_t*>(host_inputs_.data());
@@ -153,22 +154,53 @@ void Engine::run_pass(Submission& step, const Pass& pass) {
       if (repeated >= std::max(rows, wanted)) return run_repeated(step, pass, repeated);
     }
   }
-  ops_->plan_attention(pass.slices.data(), int(pass.slices.size()));
-  const Batch batch = upload_rows(step, pass, rows);
+  const Batch batch = start_pass(step, pass, rows);
   Step work{*ops_, work_, cache_, rope_, batch};
   model_->forward(work);
-  evaluate_wanted(step, pass, work);
+  while (const int count = step.wanted_count(pass.end, limits_.logits_rows)) {
+    const int call = ops_->request_rows(take_wanted(step, pass, count, count), count);
+    model_->logits(work, rows_.data(), count, logits_.data());
+    ops_->evaluate_rows(logits_.data(), count, newly_drawn_.data());
+    ops_->finish_rows(call);
+    step.requested(call, count);
+  }
+}
+
+/// Takes the next wanted rows and sends their places in the pass to the device, padded to `rows`.
+RowRequest* Engine::take_wanted(Submission& step, const Pass& pass, int count, int rows) {
+  RowRequest* const requests = step.take_wanted(count, pass.begin, host_rows_);
+  host_rows_.resize(rows, 0);
+  ops_->upload(rows_.data(), host_rows_.data(), host_rows_.size() * sizeof(int32_t));
+  return requests;
+}
+
+std::vector<float> Engine::logits(const std::vector<ForwardSlice>& slices) {
+  if (submitted_ != collected_) throw Error(ErrorCode::kInvalidRequest, "a step is under way; collect it first");
+  check(slices);
+  Submission step;
+  step.start(slices, cache_.layout().page_size);
+  std::vector<float> all;
+  for (Pass pass; step.next_pass(limits_, pass);) {
+    const Batch batch = start_pass(step, pass, pass.end - pass.begin);
+    Step work{*ops_, work_, cache_, rope_, batch};
+    model_->forward(work);
+    while (const int count = step.wanted_count(pass.end, limits_.logits_rows)) {
+      take_wanted(step, pass, count, count);
+      model_->logits(work, rows_.data(), count, logits_.data());
+      const size_t before = all.size(), added = size_t(count) * model_->vocab_size();
+      all.resize(before + added);
+      ops_->download(all.data() + before, logits_.data(), added * sizeof(float));
+    }
+    ops_->mark();
+  }
+  return all;
 }
 
 /// A pass of decodes, padded to `rows`, in a form that can be recorded.
 void Engine::run_repeated(Submission& step, const Pass& pass, int rows) {
   const int wanted = step.wanted_count(pass.end, rows);
-  ops_->plan_attention(pass.slices.data(), int(pass.slices.size()));
-  const Batch batch = upload_rows(step, pass, rows);
-  RowRequest* const requests = step.take_wanted(wanted, pass.begin, host_rows_);
-  host_rows_.resize(rows, 0);
-  ops_->upload(rows_.data(), host_rows_.data(), host_rows_.size() * sizeof(int32_t));
-  const int call = ops_->request_rows(requests, wanted);
+  const Batch batch = start_pass(step, pass, rows);
+  const int call = ops_->request_rows(take_wanted(step, pass, wanted, rows), wanted);
   ops_->repeat(rows, [&] {
     Step work{*ops_, work_, cache_, rope_, batch};
     model_->forward(work);
@@ -196,18 +228,6 @@ void Engine::record_passes() {
     run_repeated(step, pass, rows);
     ops_->wait(ops_->mark());
     step.finish(*ops_);
-  }
-}
-
-void Engine::evaluate_wanted(Submission& step, const Pass& pass, Step& work) {
-  while (const int count = step.wanted_count(pass.end, limits_.logits_rows)) {
-    RowRequest* const requests = step.take_wanted(count, pass.begin, host_rows_);
-    ops_->upload(rows_.data(), host_rows_.data(), host_rows_.size() * sizeof(int32_t));
-    const int call = ops_->request_rows(requests, count);
-    model_->logits(work, rows_.data(), count, logits_.data());
-    ops_->evaluate_rows(logits_.data(), count, newly_drawn_.data());
-    ops_->finish_rows(call);
-    step.requested(call, count);
   }
 }
 

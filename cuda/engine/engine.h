@@ -44,6 +44,10 @@ class Engine {
   /// @throws Error kEngineFailed
   const std::vector<SliceResult>& collect();
 
+  /// Runs slices by themselves, for comparisons between engines; no step may be under way.
+  /// @return logits of every scored row and of the last row of every slice that draws, row-major
+  std::vector<float> logits(const std::vector<ForwardSlice>& slices);
+
   const Model& model() const { return *model_; }
   std::string device_name() const { return ops_->device_name(); }
   DeviceMemory device_memory() const { return ops_->memory(); }
@@ -60,8 +64,8 @@ class Engine {
   void run_pass(Submission& step, const Pass& pass);
   void run_repeated(Submission& step, const Pass& pass, int rows);
   void record_passes();
-  Batch upload_rows(const Submission& step, const Pass& pass, int rows);
-  void evaluate_wanted(Submission& step, const Pass& pass, Step& work);
+  Batch start_pass(const Submission& step, const Pass& pass, int rows);
+  RowRequest* take_wanted(Submission& step, const Pass& pass, int count, int rows);
 
   ThreadPool pool_;
   std::unique_ptr<Ops> ops_;

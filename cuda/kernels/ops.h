@@ -77,6 +77,8 @@ class Ops {
   virtual std::shared_ptr<void> allocate_host(size_t bytes) = 0;
   /// Copies from host memory, which may be changed as soon as this returns.
   virtual void upload(void* to, const void* from, size_t bytes) = 0;
+  /// Copies to host memory, once all work so far is done.
+  virtual void download(void* to, const void* from, size_t bytes) = 0;
   /// Copies within the device's memory.
   virtual void copy(void* to, const void* from, size_t bytes) = 0;
   /// @param weights row-major [n][k] in host memory, unchanged until a later mark() has passed
