@@ -26,7 +26,7 @@
       "dependencies": ["detinfer_engine"],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL"],
-      "sources": ["<!@(find cuda/addon -name '*.cpp' | LC_ALL=C sort)"]
+      "sources": ["<!@(find cuda/addon -name '*.cpp' | LC_ALL=C sort)", "cuda/bench/bandwidth.cpp"]
     },
     {
       "target_name": "detinfer_bench",

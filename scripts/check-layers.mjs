@@ -29,7 +29,7 @@ const CUDA_LAYERS = {
   layers: ['attention', 'kernels', 'core'],
   models: ['layers', 'attention', 'kernels', 'core'],
   engine: ['models', 'layers', 'attention', 'kernels', 'core'],
-  addon: ['engine', 'models', 'layers', 'attention', 'kernels', 'core'],
+  addon: ['bench', 'engine', 'models', 'layers', 'attention', 'kernels', 'core'],
   bench: ['engine', 'models', 'layers', 'attention', 'kernels', 'core'],
 };
 

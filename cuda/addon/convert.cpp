@@ -182,14 +182,13 @@ std::vector<ForwardSlice> to_slices(const Napi::Array& slices) {
   return result;
 }
 
-Napi::Array to_results(Napi::Env env, const std::vector<ForwardSlice>& slices,
-                       const std::vector<SliceResult>& results) {
+Napi::Array to_results(Napi::Env env, const std::vector<SliceResult>& results) {
   Napi::Array array = Napi::Array::New(env, results.size());
   for (size_t i = 0; i < results.size(); ++i) {
     Napi::Object result = Napi::Object::New(env);
     result.Set("token", Napi::Number::New(env, results[i].token));
-    if (slices[i].sample) result.Set("sampled", to_report_object(env, results[i].sampled));
-    if (slices[i].score) result.Set("scored", to_report_object(env, results[i].scored));
+    if (results[i].sampled) result.Set("sampled", to_report_object(env, *results[i].sampled));
+    if (results[i].scored) result.Set("scored", to_report_object(env, *results[i].scored));
     array.Set(uint32_t(i), result);
   }
   return array;

@@ -24,7 +24,7 @@ std::vector<SafetensorsEntry> to_entries(const Napi::Object& weights);
 std::vector<ForwardSlice> to_slices(const Napi::Array& slices);
 
 /// NativeResult[] of lib/engine/native.ts.
-Napi::Array to_results(Napi::Env env, const std::vector<ForwardSlice>& slices, const std::vector<SliceResult>& results);
+Napi::Array to_results(Napi::Env env, const std::vector<SliceResult>& results);
 
 /// Runs body(); an Error leaves as a JavaScript error with the code as its `code`.
 template <class Body>

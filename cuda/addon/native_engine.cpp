@@ -8,9 +8,12 @@ namespace detinfer {
 
 Napi::Function NativeEngine::define(Napi::Env env) {
   return DefineClass(env, "NativeEngine",
-                     {InstanceMethod<&NativeEngine::facts>("facts"), InstanceMethod<&NativeEngine::load>("load"),
+                     {InstanceMethod<&NativeEngine::facts>("facts"),
+                      InstanceMethod<&NativeEngine::device_memory>("deviceMemory"),
+                      InstanceMethod<&NativeEngine::load>("load"), InstanceMethod<&NativeEngine::reserve>("reserve"),
                       InstanceMethod<&NativeEngine::allocate_cache>("allocateCache"),
-                      InstanceMethod<&NativeEngine::forward>("forward"),
+                      InstanceMethod<&NativeEngine::submit>("submit"),
+                      InstanceMethod<&NativeEngine::collect>("collect"),
                       InstanceMethod<&NativeEngine::close>("close")});
 }
 
@@ -49,6 +52,8 @@ Napi::Value NativeEngine::facts(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value NativeEngine::device_memory(const Napi::CallbackInfo& info) { return info.Env().Null(); }
+
 Napi::Value NativeEngine::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const auto progress = info[0].As<Napi::Function>();
@@ -59,6 +64,10 @@ Napi::Value NativeEngine::load(const Napi::CallbackInfo& info) {
   });
 }
 
+void NativeEngine::reserve(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { engine().reserve(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int32Value()); });
+}
+
 void NativeEngine::allocate_cache(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     const int page_size = info[0].ToNumber().Int32Value();
@@ -67,11 +76,12 @@ void NativeEngine::allocate_cache(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value NativeEngine::forward(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const std::vector<ForwardSlice> slices = to_slices(info[0].As<Napi::Array>());
-    return to_results(info.Env(), slices, engine().forward(slices));
-  });
+void NativeEngine::submit(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { engine().submit(to_slices(info[0].As<Napi::Array>())); });
+}
+
+Napi::Value NativeEngine::collect(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return to_results(info.Env(), engine().collect()); });
 }
 
 void NativeEngine::close(const Napi::CallbackInfo&) { engine_.reset(); }

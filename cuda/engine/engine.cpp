@@ -12,6 +12,8 @@ namespace {
 /// Logits of so many bytes are made and evaluated at a time, so that a long prompt's never lie in memory at once.
 constexpr int64_t kLogitsBytes = 32 << 20;
 
+constexpr size_t kStepsUnderWay = 2;
+
 template <class T>
 const T* upload(Ops& ops, DeviceArray<T>& array, const T* values, size_t count) {
   T* const data = array.reserve(ops, count);
@@ -30,6 +32,15 @@ Engine::Engine(const ConfigMap& config, std::unique_ptr<WeightSource> weights, i
 void Engine::load(const std::function<void(int64_t, int64_t)>& progress) {
   load_parameters(parameters_, *weights_, pool_, *ops_, progress);
   weights_.reset();
+}
+
+void Engine::reserve(int step_tokens, int step_sequences) {
+  const int rows = std::min(step_tokens, ops_->pass_rows());
+  tokens_.reserve(*ops_, rows);
+  positions_.reserve(*ops_, rows);
+  slots_.reserve(*ops_, rows);
+  slices_.reserve(step_sequences);
+  results_.reserve(step_sequences);
 }
 
 void Engine::allocate_cache(int page_size, int64_t pages, int context_length) {
@@ -53,14 +64,26 @@ void Engine::allocate_cache(int page_size, int64_t pages, int context_length) {
   upload(*ops_, rope_.sin, sin.data(), sin.size());
 }
 
-const std::vector<SliceResult>& Engine::forward(const std::vector<ForwardSlice>& slices) {
-  check_slices(slices, {model_->vocab_size(), context_length_, cache_.layout().page_size, cache_.pages()});
+void Engine::submit(const std::vector<ForwardSlice>& slices) {
+  if (steps_.size() == kStepsUnderWay) {
+    throw Error(ErrorCode::kInvalidRequest, "two steps are under way; collect the first before the next");
+  }
+  check_slices(slices, {model_->vocab_size(), context_length_, cache_.layout().page_size, cache_.pages(), &drawn_});
   results_.assign(slices.size(), SliceResult());
   collect_rows(slices);
   collect_wanted(slices);
   const int rows = int(host_tokens_.size()), limit = ops_->pass_rows();
   for (int begin = 0; begin < rows; begin += limit) run_pass(begin, std::min(rows, begin + limit));
-  return results_;
+  drawn_.clear();
+  for (const SliceResult& result : results_) drawn_.push_back(result.token);
+  steps_.push_back(std::move(results_));
+}
+
+std::vector<SliceResult> Engine::collect() {
+  if (steps_.empty()) throw Error(ErrorCode::kInvalidRequest, "no step is under way");
+  std::vector<SliceResult> results = std::move(steps_.front());
+  steps_.pop_front();
+  return results;
 }
 
 void Engine::collect_rows(const std::vector<ForwardSlice>& slices) {
@@ -73,7 +96,8 @@ void Engine::collect_rows(const std::vector<ForwardSlice>& slices) {
     slices_.push_back({int(host_tokens_.size()), slice.token_count, slice.start, slice.pages});
     for (int i = 0; i < slice.token_count; ++i) {
       const int position = slice.start + i;
-      host_tokens_.push_back(slice.tokens[i]);
+      const int32_t token = slice.tokens[i];
+      host_tokens_.push_back(token < 0 ? drawn_[-1 - token] : token);
       host_positions_.push_back(position);
       host_slots_.push_back(int64_t(slice.pages[position / page_size]) * page_size + position % page_size);
     }
@@ -114,20 +138,20 @@ void Engine::collect_wanted(const std::vector<ForwardSlice>& slices) {
     const int first = slices_[i].first_row;
     if (slice.score) {
       const ScoreSpec& score = *slice.score;
-      resize(results_[i].scored, score.report, score.target_count);
+      resize(results_[i].scored.emplace(), score.report, score.target_count);
       for (int t = 0; t < score.target_count; ++t) {
         WantedRow wanted;
         wanted.request.target = score.targets[t];
-        want(first + score.first_row + t, slice, score.report, t, results_[i].scored, wanted);
+        want(first + score.first_row + t, slice, score.report, t, *results_[i].scored, wanted);
       }
     }
     if (slice.sample) {
-      resize(results_[i].sampled, slice.sample->report, 1);
+      resize(results_[i].sampled.emplace(), slice.sample->report, 1);
       WantedRow wanted;
       wanted.request.sample = &slice.sample->args;
       wanted.request.sampled_logprob = slice.sample->logprob;
       wanted.token = &results_[i].token;
-      want(first + slice.token_count - 1, slice, slice.sample->report, 0, results_[i].sampled, wanted);
+      want(first + slice.token_count - 1, slice, slice.sample->report, 0, *results_[i].sampled, wanted);
     }
   }
 }

@@ -1,6 +1,7 @@
 // A loaded model and its KV cache. Nothing of a request is kept between steps but what its pages hold.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -23,13 +24,20 @@ class Engine {
   /// Reads and packs the weights. @param progress gets the bytes done and the total
   void load(const std::function<void(int64_t, int64_t)>& progress);
 
+  /// Reserves the buffers of a step of at most step_tokens rows and step_sequences slices.
+  void reserve(int step_tokens, int step_sequences);
+
   /// Reserves a cache of `pages` pages of `page_size` tokens, a multiple of 16, and prepares for sequences of up to
   /// context_length tokens.
   void allocate_cache(int page_size, int64_t pages, int context_length);
 
-  /// Runs one step. @return one result per slice, in order, valid until the next call
+  /// Checks a step and runs it. At most two steps may be under way. What the slices point to may go afterwards.
   /// @throws Error kInvalidRequest before anything ran; kEngineFailed
-  const std::vector<SliceResult>& forward(const std::vector<ForwardSlice>& slices);
+  void submit(const std::vector<ForwardSlice>& slices);
+
+  /// Waits for the oldest step that was not collected. @return one result per slice, in order
+  /// @throws Error kInvalidRequest when no step is under way; kEngineFailed
+  std::vector<SliceResult> collect();
 
   const Model& model() const { return *model_; }
   std::string device_name() const { return ops_->device_name(); }
@@ -69,6 +77,11 @@ class Engine {
   std::vector<WantedRow> wanted_;
   std::vector<RowRequest> requests_;
   std::vector<SliceResult> results_;
+
+  /// Results of the steps under way, the oldest first.
+  std::deque<std::vector<SliceResult>> steps_;
+  /// By slice of the last step: the token that it drew, or -1.
+  std::vector<int32_t> drawn_;
 
   // Of the pass that runs.
   Workspace work_;

@@ -28,7 +28,9 @@ class SliceCheck {
               "names page " + std::to_string(page) + " of " + std::to_string(limits_.pages));
     }
     require(slice_.logprob_temperature > 0.0f, "has a logprob temperature that is not positive");
-    ids(slice_.tokens, slice_.token_count, "token");
+    const int32_t last = slice_.tokens[slice_.token_count - 1];
+    if (last < 0) reference(-1 - int64_t(last));
+    ids(slice_.tokens, slice_.token_count - (last < 0), "token");
     if (slice_.score) score(*slice_.score);
     if (slice_.sample) sample(*slice_.sample);
   }
@@ -44,6 +46,13 @@ class SliceCheck {
                                                               ", outside the vocabulary of " +
                                                               std::to_string(limits_.vocab_size));
     }
+  }
+
+  void reference(int64_t slice) const {
+    const std::vector<int32_t>& drawn = *limits_.drawn;
+    require(slice < int64_t(drawn.size()) && drawn[slice] >= 0,
+            "has token id " + std::to_string(-1 - slice) + ", but slice " + std::to_string(slice) +
+                " of the step before draws no token");
   }
 
   void report(const ReportSpec& spec) const {

@@ -33,6 +33,7 @@ struct SampleSpec {
 };
 
 struct ForwardSlice {
+  /// Ids; a last one of -1 - j stands for the token that slice j of the step submitted just before draws.
   const int32_t* tokens = nullptr;
   int token_count = 0;
   /// Absolute position of tokens[0].
@@ -54,9 +55,10 @@ struct Report {
 
 struct SliceResult {
   int32_t token = -1;
-  /// One row.
-  Report sampled;
-  Report scored;
+  /// One row; present if the slice samples.
+  std::optional<Report> sampled;
+  /// Present if the slice scores.
+  std::optional<Report> scored;
 };
 
 /// What a slice may refer to.
@@ -65,6 +67,8 @@ struct SliceLimits {
   int context_length = 0;
   int page_size = 0;
   int64_t pages = 0;
+  /// By slice of the step before: the token that it draws, or -1.
+  const std::vector<int32_t>* drawn = nullptr;
 };
 
 /// @throws Error kInvalidRequest naming the slice and what is wrong with it

@@ -11,9 +11,9 @@ import { Collector, makeRequest } from '../scheduler/requests.js';
 class FailingEngine extends FakeEngine {
   failsAt = Infinity;
 
-  override forward(slices: Parameters<FakeEngine['forward']>[0]): ReturnType<FakeEngine['forward']> {
+  override submit(slices: Parameters<FakeEngine['submit']>[0]): void {
     if (this.forwards.length >= this.failsAt) throw new DetinferError('ENGINE_FAILED', 'the engine broke');
-    return super.forward(slices);
+    super.submit(slices);
   }
 }
 
@@ -29,6 +29,7 @@ beforeEach(() => {
     maxPrefillTokens: 64,
     maxRunningRequests: 4,
     disableRadixCache: false,
+    overlap: false,
   });
   sent = [];
   errors = [];
