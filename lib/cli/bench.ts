@@ -162,7 +162,7 @@ async function decode({
     { modelPath: modelPath ?? DEMO_MODEL_PATH, loadFormat, threads: threads ?? null },
     DEMO_MODEL_PATH,
   );
-  const report = await benchDecode(args, { promptTokens, newTokens, rounds }, NATIVE_BENCH);
+  const report = benchDecode(args, { promptTokens, newTokens, rounds });
   printLines(formatDecode(report));
   await writeReport(json, toJson(report));
   return 0;

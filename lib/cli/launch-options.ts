@@ -1,8 +1,8 @@
 import { Option, type Command } from 'commander';
 import { DetinferError } from '../protocol/errors.js';
-import type { ServerArgs } from '../protocol/server-args.js';
+import type { Device, ServerArgs } from '../protocol/server-args.js';
 import type { ParseValue } from './flag-values.js';
-import { FLAG_LIST, toServerArgs, type FlagKey } from './server-flags.js';
+import { describeDefault, FLAG_LIST, toServerArgs, type FlagKey } from './server-flags.js';
 import { ACCEPTED_FLAGS } from './sglang-flags.js';
 
 export interface LaunchOptions {
@@ -14,14 +14,18 @@ export interface LaunchOptions {
 /**
  * Declares every flag of `detinfer launch` on a command and returns a function that reads them after parsing.
  * @param demoModelPath folder that is served when no model is given
+ * @returns a function whose argument chooses the device when none is given
  */
-export function addLaunchOptions(command: Command, demoModelPath: string): () => LaunchOptions {
+export function addLaunchOptions(
+  command: Command,
+  demoModelPath: string,
+): (chooseDevice: () => Device) => LaunchOptions {
   const seen = new Set<string>();
   const given = new Map<FlagKey, unknown>();
   const notes: string[] = [];
 
   for (const flag of FLAG_LIST) {
-    const help = flag.value === null ? flag.help : `${flag.help} (default: ${flag.defaultText ?? String(flag.default)})`;
+    const help = flag.value === null ? flag.help : `${flag.help} (default: ${describeDefault(flag)})`;
     const names = flag.alias === undefined ? flag.name : `${flag.alias}, ${flag.name}`;
     const option = declare(command, names, flag.value, help, (text) => {
       claimOnce(seen, flag.name, flag.name);
@@ -40,9 +44,13 @@ export function addLaunchOptions(command: Command, demoModelPath: string): () =>
     }
   }
 
-  return () => {
+  return (chooseDevice) => {
     const values = Object.fromEntries(given) as Partial<Pick<ServerArgs, FlagKey>>;
-    return { args: toServerArgs(values, demoModelPath), notes };
+    const args = toServerArgs({ ...values, device: values.device ?? chooseDevice() }, demoModelPath);
+    for (const { key, name, only } of FLAG_LIST) {
+      if (given.has(key) && only !== undefined && only !== args.device) notes.push(`${name}: no effect on this device`);
+    }
+    return { args, notes };
   };
 }
 

@@ -29,7 +29,7 @@ export function launchCommand(): Command {
     );
   const options = addLaunchOptions(command, DEMO_MODEL_PATH);
   return command.action(async () => {
-    process.exitCode = await launch(options());
+    process.exitCode = await launch(options(() => 'cpu'));
   });
 }
 

@@ -23,11 +23,16 @@ export function load(modelPath: string, options: Partial<EngineOptions> = {}): E
     contextLength: null,
     maxTotalTokens: 4096,
     memFractionStatic: 0.8,
+    device: 'cpu',
+    baseGpuId: 0,
     pageSize: 16,
     threads: 2,
     maxRunningRequests: 8,
     chunkedPrefillSize: -1,
+    maxPrefillTokens: 16384,
     attentionBackend: 'fa3',
+    disableCudaGraph: false,
+    cudaGraphMaxBs: null,
   };
   return loadEngine({ ...defaults, ...options }, () => {});
 }
@@ -58,10 +63,16 @@ export function pagesFor(length: number, pageSize: number): Int32Array {
   return Int32Array.from({ length: Math.ceil(length / pageSize) }, (_, i) => i);
 }
 
+/** Runs one step to its end. */
+export function forward(engine: Engine, slices: ForwardSlice[]): SliceResult[] {
+  engine.submit(slices);
+  return engine.collect();
+}
+
 export function forwardOne(engine: Engine, slice: Partial<ForwardSlice> & Pick<ForwardSlice, 'tokens'>): SliceResult {
   const start = slice.start ?? 0;
   const pages = pagesFor(start + slice.tokens.length, engine.info.pageSize);
-  return engine.forward([{ start, pages, logprobTemperature: 1, score: null, sample: null, ...slice }])[0]!;
+  return forward(engine, [{ start, pages, logprobTemperature: 1, score: null, sample: null, ...slice }])[0]!;
 }
 
 /** Generates `count` tokens after a prompt, one step each. */
