@@ -180,8 +180,8 @@ Napi::Array to_results(Napi::Env env, const std::vector<SliceResult>& results) {
   for (size_t i = 0; i < results.size(); ++i) {
     Napi::Object result = Napi::Object::New(env);
     result.Set("token", Napi::Number::New(env, results[i].token));
-    if (!results[i].sampled.logprobs.empty()) result.Set("sampled", to_report_object(env, results[i].sampled));
-    if (!results[i].scored.logprobs.empty()) result.Set("scored", to_report_object(env, results[i].scored));
+    if (results[i].sampled) result.Set("sampled", to_report_object(env, *results[i].sampled));
+    if (results[i].scored) result.Set("scored", to_report_object(env, *results[i].scored));
     array.Set(uint32_t(i), result);
   }
   return array;

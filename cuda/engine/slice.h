@@ -56,9 +56,10 @@ struct Report {
 
 struct SliceResult {
   int32_t token = -1;
-  /// One row.
-  Report sampled;
-  Report scored;
+  /// One row; there if the slice draws.
+  std::optional<Report> sampled;
+  /// There if the slice is scored.
+  std::optional<Report> scored;
 };
 
 /// What a slice may refer to.

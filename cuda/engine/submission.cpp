@@ -77,11 +77,13 @@ const std::vector<SliceResult>& Submission::finish(Ops& ops) {
 }
 
 void Submission::collect_wanted(const std::vector<ForwardSlice>& slices) {
-  const auto resize = [](Report& report, const ReportSpec& spec, int rows) {
+  const auto make_report = [](std::optional<Report>& made, const ReportSpec& spec, int rows) -> Report& {
+    Report& report = made.emplace();
     report.logprobs.assign(rows, NAN);
     report.top_logprobs.resize(size_t(rows) * spec.top);
     report.top_ids.resize(size_t(rows) * spec.top);
     report.token_id_logprobs.resize(size_t(rows) * spec.token_id_count);
+    return report;
   };
   wanted_.clear();
   requests_.clear();
@@ -90,21 +92,20 @@ void Submission::collect_wanted(const std::vector<ForwardSlice>& slices) {
     const int first = slices_[i].first_row;
     if (slice.score) {
       const ScoreSpec& score = *slice.score;
-      resize(results_[i].scored, score.report, score.target_count);
+      Report& report = make_report(results_[i].scored, score.report, score.target_count);
       for (int t = 0; t < score.target_count; ++t) {
         RowRequest request;
         request.target = score.targets[t];
-        want(first + score.first_row + t, slice, score.report, t, results_[i].scored, request, nullptr);
+        want(first + score.first_row + t, slice, score.report, t, report, request, nullptr);
       }
     }
     if (slice.sample) {
-      resize(results_[i].sampled, slice.sample->report, 1);
+      Report& report = make_report(results_[i].sampled, slice.sample->report, 1);
       RowRequest request;
       request.sample = &slice.sample->args;
       request.drawn_index = int32_t(i);
       request.sampled_logprob = slice.sample->logprob;
-      want(first + slice.token_count - 1, slice, slice.sample->report, 0, results_[i].sampled, request,
-           &results_[i].token);
+      want(first + slice.token_count - 1, slice, slice.sample->report, 0, report, request, &results_[i].token);
     }
   }
 }
