@@ -1,4 +1,4 @@
-// detinfer_cuda_bench [attention|ops …]: what the CUDA kernels reach, on the first GPU; all of them if none is named.
+// detinfer_cuda_bench [attention|ops|sampler …]: what the CUDA kernels reach, on the first GPU; all of them if none is named.
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -11,6 +11,7 @@
 #include "bench/attention_bench.h"
 #include "bench/gpu_timing.cuh"
 #include "bench/ops_bench.h"
+#include "bench/sampler_bench.h"
 #include "core/cuda_check.h"
 
 int main(int argc, char** argv) {
@@ -23,6 +24,7 @@ int main(int argc, char** argv) {
     const std::map<std::string, std::function<void()>> benches = {
         {"attention", [] { detinfer::bench_attention_cuda(); }},
         {"ops", [=] { detinfer::bench_ops_cuda(bandwidth); }},
+        {"sampler", [=] { detinfer::bench_sampler_cuda(bandwidth); }},
     };
     const std::vector<std::string> named(argv + 1, argv + argc);
     for (const std::string& name : named) {

@@ -53,6 +53,7 @@ export const GREEDY: SampleSpec = {
   biasIds: [],
   biasValues: [],
   penalties: null,
+  allowed: null,
   logprob: true,
   top: 0,
   tokenIds: [],

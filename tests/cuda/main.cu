@@ -8,9 +8,10 @@
 namespace detinfer::testing {
 
 extern const TestTable kCudaAttentionTests;
+extern const TestTable kCudaSamplerTests;
 extern const TestTable kCudaSmallOpsTests;
 
-const TestTable* const kTables[] = {&kCudaSmallOpsTests, &kCudaAttentionTests};
+const TestTable* const kTables[] = {&kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaAttentionTests};
 
 }  // namespace detinfer::testing
 
