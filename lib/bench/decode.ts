@@ -91,7 +91,7 @@ export function formatDecode(report: DecodeReport): string[] {
   const share = (rate: number): string => `${(rate / report.floorTokensPerSecond).toFixed(2)} of the memory floor`;
   return [
     `Model            ${report.model} (${architecture}, ${info.dtype}, load format ${report.loadFormat})`,
-    `Engine           ${info.device}, ${info.deviceName}, ${info.threads} threads`,
+    `Engine           ${info.device}, ${info.deviceName}${info.device === 'cpu' ? `, ${info.threads} threads` : ''}`,
     `Read bandwidth   ${(report.bandwidthBytesPerSecond / 1e9).toFixed(1)} GB/s, measured`,
     `Memory floor     ${megabytes} MB per token: ${report.floorTokensPerSecond.toFixed(1)} tokens/s`,
     `Decode, batch 1  ${report.decodeTokensPerSecond.toFixed(1)} tokens/s: ${share(report.decodeTokensPerSecond)} ` +

@@ -16,7 +16,7 @@ export function engineBanner(info: EngineInfo, args: ServerArgs): string {
   const tokens = (count: number): string => count.toLocaleString('en-US');
   return [
     row('architecture', `${info.architectures.join(', ')}, context of ${tokens(info.contextLength)} tokens`),
-    row('device', `${info.device} (${info.deviceName}, ${info.threads} ${info.threads === 1 ? 'thread' : 'threads'})`),
+    row('device', device(info, args)),
     row('dtype', info.dtype),
     row('attention', attention(info)),
     row('sampling', args.enableDeterministicInference ? 'seed 42 unless a request names another' : 'a fresh seed per request'),
@@ -30,6 +30,11 @@ export function curlExample(url: string, args: ServerArgs): string {
   const prompt = args.skipTokenizerInit ? { input_ids: [1, 2, 3] } : { text: 'Tell me a joke' };
   const body = JSON.stringify({ ...prompt, sampling_params: { temperature: 0, max_new_tokens: 48 } });
   return `curl ${url}/generate -H 'Content-Type: application/json' -d '${body}'`;
+}
+
+function device({ device, deviceName, threads }: EngineInfo, { baseGpuId }: ServerArgs): string {
+  if (device === 'cuda') return `cuda (GPU ${baseGpuId}: ${deviceName})`;
+  return `${device} (${deviceName}, ${threads} ${threads === 1 ? 'thread' : 'threads'})`;
 }
 
 /** On a CPU every backend's name runs the same code; elsewhere each has its own kernels for the same bits. */

@@ -1,25 +1,26 @@
 import { Option, type Command } from 'commander';
 import { DetinferError } from '../protocol/errors.js';
-import type { Device, ServerArgs } from '../protocol/server-args.js';
+import type { DeviceChoice } from '../engine/probe.js';
+import type { ServerArgs } from '../protocol/server-args.js';
 import type { ParseValue } from './flag-values.js';
 import { describeDefault, FLAG_LIST, toServerArgs, type FlagKey } from './server-flags.js';
 import { ACCEPTED_FLAGS } from './sglang-flags.js';
 
 export interface LaunchOptions {
   args: ServerArgs;
-  /** One line for each flag that was given and changes nothing. */
+  /** Lines to print: flags that were given and change nothing, and why the GPU is not used. */
   notes: string[];
 }
 
 /**
  * Declares every flag of `detinfer launch` on a command and returns a function that reads them after parsing.
  * @param demoModelPath folder that is served when no model is given
- * @returns a function whose argument chooses the device when none is given
+ * @returns a function whose argument chooses the device if none is given
  */
 export function addLaunchOptions(
   command: Command,
   demoModelPath: string,
-): (chooseDevice: () => Device) => LaunchOptions {
+): (chooseDevice: () => DeviceChoice) => LaunchOptions {
   const seen = new Set<string>();
   const given = new Map<FlagKey, unknown>();
   const notes: string[] = [];
@@ -46,9 +47,11 @@ export function addLaunchOptions(
 
   return (chooseDevice) => {
     const values = Object.fromEntries(given) as Partial<Pick<ServerArgs, FlagKey>>;
-    const args = toServerArgs({ ...values, device: values.device ?? chooseDevice() }, demoModelPath);
+    const choice = values.device === undefined ? chooseDevice() : { device: values.device, note: null };
+    if (choice.note !== null) notes.push(choice.note);
+    const args = toServerArgs({ ...values, device: choice.device }, demoModelPath);
     for (const { key, name, only } of FLAG_LIST) {
-      if (given.has(key) && only !== undefined && only !== args.device) notes.push(`${name}: no effect on this device`);
+      if (given.has(key) && only !== undefined && only !== args.device) notes.push(`${name}: no effect on a CPU`);
     }
     return { args, notes };
   };

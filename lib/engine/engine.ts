@@ -16,16 +16,25 @@ import type { Engine, ForwardSlice, SliceResult } from './types.js';
 export type { EngineOptions } from './options.js';
 
 /**
- * Loads a model. @param onProgress gets bytes of weights done and in all.
+ * Loads a model. @param onProgress gets bytes of weights done and in all. @param addon stands in for the device's own,
+ * in tests.
  * @throws DetinferError INVALID_MODEL, INVALID_WEIGHTS, UNSUPPORTED, INVALID_FLAG, OUT_OF_MEMORY, ENGINE_FAILED
  */
 export function loadEngine(
   options: EngineOptions,
   onProgress: (done: number, total: number) => void,
+  addon?: NativeAddon,
 ): AddonEngine {
   checkOptions(options);
+  return load(options, onProgress, addon ?? loadAddon(options.device));
+}
+
+function load(
+  options: EngineOptions,
+  onProgress: (done: number, total: number) => void,
+  addon: NativeAddon,
+): AddonEngine {
   const { device } = options;
-  const addon = loadAddon(device);
   const folder = readModelFolder(options.modelPath, options.jsonModelOverrideArgs);
   const contextLength = options.contextLength ?? folder.contextLength;
   checkContextLength(contextLength, folder.contextLength);

@@ -1,10 +1,9 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import { DetinferError } from '../protocol/errors.js';
 import type { Device } from '../protocol/server-args.js';
+import { addonPath, packageRoot } from './addon-path.js';
 import type { NativeAddon } from './native.js';
 
 /** What building each addon needs. */
@@ -20,11 +19,6 @@ export function loadAddon(device: Device): NativeAddon {
   const addon = loaded.get(device) ?? requireAddon(device);
   loaded.set(device, addon);
   return addon;
-}
-
-/** Where the addon for a device is, once it is built. */
-export function addonPath(device: Device): string {
-  return join(packageRoot(), 'build', 'Release', `detinfer_${device}.node`);
 }
 
 function requireAddon(device: Device): NativeAddon {
@@ -47,11 +41,4 @@ function requireAddon(device: Device): NativeAddon {
       { cause: error },
     );
   }
-}
-
-/** The folder that holds package.json: this file runs from dist/lib/engine. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
-  return folder;
 }

@@ -15,8 +15,8 @@ export const MODEL_FOLDERS: Readonly<Record<string, string>> = {
   'llama31-tiny': join(FIXTURES, 'llama31-tiny'),
 };
 
-export function load(modelPath: string, options: Partial<EngineOptions> = {}): Engine {
-  const defaults: EngineOptions = {
+export function defaultOptions(modelPath: string): EngineOptions {
+  return {
     modelPath,
     loadFormat: 'auto',
     jsonModelOverrideArgs: '{}',
@@ -34,7 +34,10 @@ export function load(modelPath: string, options: Partial<EngineOptions> = {}): E
     disableCudaGraph: false,
     cudaGraphMaxBs: null,
   };
-  return loadEngine({ ...defaults, ...options }, () => {});
+}
+
+export function load(modelPath: string, options: Partial<EngineOptions> = {}): Engine {
+  return loadEngine({ ...defaultOptions(modelPath), ...options }, () => {});
 }
 
 export function readJson<T>(path: string): T {

@@ -96,7 +96,11 @@ describe('bench serving', () => {
 
 describe('the native benchmark', () => {
   test('that is not built is an error that says what to do', async () => {
-    await expect(runNativeBench('/no/detinfer_bench', [])).rejects.toThrow('npm run build');
+    const bench = { program: '/no/detinfer_bench', build: 'npm run build' };
+    await expect(runNativeBench(bench, [])).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('npm run build'),
+    });
   });
 
   test('bench without a subcommand prints help', async () => {

@@ -8,7 +8,7 @@ function parse(...argv: string[]): LaunchOptions {
   const command = new Command('launch').exitOverride().configureOutput({ outputError: () => {} });
   const read = addLaunchOptions(command, '/models/demo');
   command.parse(argv, { from: 'user' });
-  return read(() => 'cpu');
+  return read(() => ({ device: 'cpu', note: null }));
 }
 
 function refusal(...argv: string[]): DetinferError {
@@ -129,7 +129,7 @@ describe('launch flags', () => {
     expect(notes).toEqual([
       expect.stringMatching(/^--tp 1: /),
       expect.stringMatching(/^--sampling-backend pytorch: no effect/),
-      '--disable-cuda-graph: no effect on this device',
+      '--disable-cuda-graph: no effect on a CPU',
     ]);
     expect(parse('--device', 'cuda', '--disable-cuda-graph').notes).toEqual([]);
   });
