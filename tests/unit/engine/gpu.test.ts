@@ -45,6 +45,7 @@ function standIn(memories: DeviceMemory[], collect?: () => never): StandIn {
       },
       submit: (slices) => native.submit(slices),
       collect: () => (collect === undefined ? native.collect() : collect()),
+      logits: (slices) => native.logits(slices),
       close: () => native.close(),
     };
   } as unknown as NativeAddon['NativeEngine'];
