@@ -1,16 +1,26 @@
 // detinfer_cuda_bench: what the CUDA kernels reach, on the first GPU.
+//   attention | linear        one of them; all without a word
+//   linear-schedules ROWS,…      how each schedule of linear does
 #include <cstdio>
 #include <exception>
+#include <string>
 
 #include "bench/attention_bench.h"
+#include "bench/linear_bench.h"
 #include "core/cuda_check.h"
 
-int main() {
+int main(int argc, char** argv) {
   try {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
     std::printf("%s, %d multiprocessors\n", properties.name, properties.multiProcessorCount);
-    detinfer::bench_attention_cuda();
+    const std::string what = argc > 1 ? argv[1] : "";
+    if (what == "linear-schedules" && argc > 2) {
+      detinfer::bench_linear_schedules(argv[2]);
+      return 0;
+    }
+    if (what.empty() || what == "attention") detinfer::bench_attention_cuda();
+    if (what.empty() || what == "linear") detinfer::bench_linear_cuda();
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "detinfer_cuda_bench: %s\n", error.what());

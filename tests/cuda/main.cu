@@ -8,8 +8,9 @@
 namespace detinfer::testing {
 
 extern const TestTable kCudaAttentionTests;
+extern const TestTable kCudaLinearTests;
 
-const TestTable* const kTables[] = {&kCudaAttentionTests};
+const TestTable* const kTables[] = {&kCudaAttentionTests, &kCudaLinearTests};
 
 }  // namespace detinfer::testing
 
