@@ -25,8 +25,9 @@
         "process_outputs_as_sources": 1,
         "message": "nvcc <(RULE_INPUT_PATH)",
         "action": [
-          "<(nvcc)", "-O3", "-std=c++17", "-gencode=arch=compute_90a,code=sm_90a", "-fmad=false", "-Xcompiler",
-          "-ffp-contract=off,-Wall,-fPIC,-pthread", "-Icuda", "-I.", "-c", "<(RULE_INPUT_PATH)", "-o", "<@(_outputs)"
+          "node", "scripts/nvcc.mjs", "<(nvcc)", "<(RULE_INPUT_PATH)", "<@(_outputs)", "-O3", "-std=c++17",
+          "-gencode=arch=compute_90a,code=sm_90a", "-fmad=false", "-Xcompiler", "-ffp-contract=off,-Wall,-fPIC,-pthread",
+          "-Icuda", "-I."
         ]
       }
     ]
