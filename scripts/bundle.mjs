@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Packs what is built here into one archive that runs elsewhere without an installation or a network: this node, the
 // addons that exist, the production dependencies and the demo model. Build first (npm run build).
-//   node scripts/bundle.mjs [--out FOLDER] [--fast]     --fast compresses little; FOLDER is build/ if not given
+//   node scripts/bundle.mjs [--out FOLDER] [--fast]     --fast: gzip instead of xz; FOLDER is build/ if not given
 // There: tar xf detinfer-….tar.xz && ./detinfer/bin/detinfer launch
 // It runs on Linux of the same architecture with a glibc no older than the one that the addons were built with.
 import { spawnSync } from 'node:child_process';
@@ -117,13 +117,12 @@ function copyPackage(folder, target) {
 }
 
 /** Packs a folder, so that equal contents give an equal archive. */
-function pack(parent, name, archive, isFast) {
-  const compressor = `xz --threads=0 ${isFast ? '-0' : '-9e'}`;
+function pack(parent, name, archive, compressor) {
   const stable = ['--sort=name', '--mtime=@0', '--owner=0', '--group=0', '--numeric-owner'];
   const args = [...stable, `--use-compress-program=${compressor}`, '-cf', archive, '-C', parent, name];
   const { error, status } = spawnSync('tar', args, { stdio: 'inherit' });
   if (error !== undefined) throw error;
-  if (status !== 0) throw new Error('tar failed; it needs xz (Debian: apt-get install xz-utils)');
+  if (status !== 0) throw new Error(`tar failed; is ${compressor} there (Debian: apt-get install xz-utils)?`);
 }
 
 function main() {
@@ -131,7 +130,7 @@ function main() {
   const missing = [...FILES, 'build/Release/detinfer_cpu.node'].find((path) => !existsSync(join(ROOT, path)));
   if (missing !== undefined) throw new Error(`${missing} is missing: run npm run build`);
   const out = resolve(values.out ?? join(ROOT, 'build'));
-  const archive = join(out, `detinfer-${readManifest(ROOT).version}-linux-${process.arch}.tar.xz`);
+  const archive = join(out, `detinfer-${readManifest(ROOT).version}-linux-${process.arch}.tar.${values.fast ? 'gz' : 'xz'}`);
   const scratch = mkdtempSync(join(tmpdir(), 'detinfer-bundle-'));
   try {
     const target = join(scratch, 'detinfer');
@@ -140,7 +139,7 @@ function main() {
     const packages = productionPackages();
     for (const folder of packages) copyPackage(folder, target);
     mkdirSync(out, { recursive: true });
-    pack(scratch, basename(target), archive, values.fast);
+    pack(scratch, basename(target), archive, values.fast ? 'gzip -1' : 'xz -9');
     const { size } = statSync(archive);
     console.log(`${archive}: ${(size / 2 ** 20).toFixed(1)} MiB, node ${process.version}, ${native.join(', ')}, ${packages.length} packages`);
     if (!values.fast && size > LIMIT_BYTES) throw new Error(`it is larger than ${LIMIT_BYTES / 2 ** 20} MiB`);

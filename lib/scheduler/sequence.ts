@@ -53,8 +53,9 @@ export class Sequence {
     this.sampler = new Sampler(request.sampling, request.stop, request.logprobs);
     this.stopIds = new Set(request.stop.stopTokenIds);
     const first = this.promptStart;
-    this.nextScored = first;
+    this.nextScored = this.promptLength;
     if (request.logprobs !== null && first < this.promptLength) {
+      this.nextScored = first;
       this.promptLogprobs.push(unscoredEntry(request.logprobs, this.tokens.get(first)));
     }
   }

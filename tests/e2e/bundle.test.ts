@@ -17,7 +17,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'detinfer-bundle-test-'));
   execFileSync(process.execPath, ['scripts/bundle.mjs', '--fast', '--out', folder], { cwd: PACKAGE_ROOT });
   const [archive = ''] = readdirSync(folder);
-  expect(archive).toBe(`detinfer-${PACKAGE_VERSION}-linux-${process.arch}.tar.xz`);
+  expect(archive).toBe(`detinfer-${PACKAGE_VERSION}-linux-${process.arch}.tar.gz`);
   execFileSync('tar', ['xf', archive], { cwd: folder });
   const tools = join(folder, 'tools');
   mkdirSync(tools);

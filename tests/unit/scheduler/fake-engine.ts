@@ -69,11 +69,12 @@ export class FakeEngine implements Engine {
   close(): void {}
 
   private withKnownTokens(slice: ForwardSlice): ForwardSlice {
+    const last = slice.tokens.length - 1;
+    const source = -1 - slice.tokens[last]!;
+    if (source < 0) return slice;
     const tokens = Array.from(slice.tokens);
-    const last = tokens.length - 1;
-    const source = -1 - tokens[last]!;
     // drawn[source] is -1 or absent where nothing was drawn; check() refuses such a token.
-    if (source >= 0) tokens[last] = this.drawn[source] ?? -1;
+    tokens[last] = this.drawn[source] ?? -1;
     return { ...slice, tokens };
   }
 
@@ -161,13 +162,13 @@ function copySlice(slice: ForwardSlice): ForwardSlice {
   const penalties = sample?.penalties;
   return {
     ...slice,
-    tokens: Array.from(tokens),
-    pages: Array.from(pages),
-    score: score && { ...score, targets: Array.from(score.targets) },
+    tokens: new Int32Array(tokens),
+    pages: new Int32Array(pages),
+    score: score && { ...score, targets: new Int32Array(score.targets) },
     sample: sample && {
       ...sample,
       penalties: penalties
-        ? { ...penalties, ids: Array.from(penalties.ids), counts: Array.from(penalties.counts) }
+        ? { ...penalties, ids: new Int32Array(penalties.ids), counts: new Int32Array(penalties.counts) }
         : null,
     },
   };

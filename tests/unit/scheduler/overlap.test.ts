@@ -38,7 +38,7 @@ describe('overlap', () => {
     expect(['a', 'b'].map((id) => collector.get(id).tokens.length)).toEqual([1, 1]);
     expectAnswers(runToEnd(scheduler, collector), requests);
     expect(engine.calls).toEqual(['submit 1', 'submit 2', 'collect', 'submit 3', 'collect', 'collect']);
-    expect(engine.forwards.slice(1).map((slices) => slices.map(({ tokens }) => tokens))).toEqual([
+    expect(engine.forwards.slice(1).map((slices) => slices.map(({ tokens }) => Array.from(tokens)))).toEqual([
       [[-1], [-2]],
       [[-1], [-2]],
     ]);
