@@ -44,9 +44,9 @@ function buildNative() {
   const nodeGyp = join(dirname(require.resolve('node-gyp/package.json')), 'bin', 'node-gyp.js');
   const headers = nodeHeaders();
   // What configuring depends on: a glob in binding.gyp is expanded only then.
-  const sources = ['cuda', 'tests/native'].flatMap(filesBelow).filter((name) => name.endsWith('.cpp'));
+  const sources = ['cuda', 'tests'].flatMap(filesBelow).filter((name) => /\.(cpp|cu|cuh|h)$/.test(name));
   const gyp = readFileSync(join(ROOT, 'binding.gyp'), 'utf8');
-  const state = [process.version, process.arch, ...headers, gyp, ...sources].join('\n');
+  const state = [process.version, process.arch, process.env.NVCC ?? '', ...headers, gyp, ...sources].join('\n');
   const stamp = join(ROOT, 'build', 'configured.txt');
   if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== state) {
     rmSync(stamp, { force: true });

@@ -28,9 +28,10 @@ const CUDA_LAYERS = {
   attention: ['kernels', 'core'],
   layers: ['attention', 'kernels', 'core'],
   models: ['layers', 'attention', 'kernels', 'core'],
+  device: ['attention', 'kernels', 'core'],
   engine: ['models', 'layers', 'attention', 'kernels', 'core'],
-  addon: ['engine', 'models', 'layers', 'attention', 'kernels', 'core'],
-  bench: ['engine', 'models', 'layers', 'attention', 'kernels', 'core'],
+  addon: ['engine', 'device', 'models', 'layers', 'attention', 'kernels', 'core'],
+  bench: ['engine', 'device', 'models', 'layers', 'attention', 'kernels', 'core'],
 };
 
 /** The server process must survive a crash of the engine, so nothing that it loads may load the addon. */

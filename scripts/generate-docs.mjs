@@ -11,12 +11,12 @@ export const CLI_DOC = join('docs', 'cli.md');
 
 /** Text for each `<!-- begin NAME -->` … `<!-- end NAME -->` of docs/cli.md. */
 async function sections() {
-  const { FLAG_LIST, GROUPS } = await built('cli/server-flags.js');
+  const { describeDefault, FLAG_LIST, GROUPS } = await built('cli/server-flags.js');
   const { ACCEPTED_FLAGS, REFUSALS } = await built('cli/sglang-flags.js');
   const { buildProgram } = await built('cli/main.js');
   const commands = buildProgram().commands.filter((command) => command.name() !== 'launch');
   return {
-    'launch flags': GROUPS.map((group) => groupTable(group, FLAG_LIST.filter((flag) => flag.group === group))).join('\n\n'),
+    'launch flags': GROUPS.map((group) => groupTable(group, FLAG_LIST.filter((flag) => flag.group === group), describeDefault)).join('\n\n'),
     'accepted flags': table(
       ['flag', 'at start-up'],
       ACCEPTED_FLAGS.map(({ names, value, note }) => [names.map((name) => flagCell(name, value)).join(', '), note]),
@@ -29,11 +29,11 @@ async function sections() {
   };
 }
 
-function groupTable(group, flags) {
-  const rows = flags.map(({ name, aliases = [], value, default: preset, defaultText, help }) => [
-    [name, ...aliases].map((each) => flagCell(each, value)).join(', '),
-    defaultText ?? (value === null ? 'off' : `\`${preset}\``),
-    help,
+function groupTable(group, flags, describeDefault) {
+  const rows = flags.map((flag) => [
+    [flag.name, ...(flag.aliases ?? [])].map((each) => flagCell(each, flag.value)).join(', '),
+    flag.value === null ? 'off' : describeDefault(flag, (value) => `\`${value}\``),
+    flag.help,
   ]);
   return `### ${group}\n\n${table(['flag', 'default', 'meaning'], rows)}`;
 }

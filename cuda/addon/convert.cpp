@@ -50,6 +50,15 @@ Span<float> floats(const Napi::Object& object, const char* key) {
   return {array.Data(), int(array.ElementLength())};
 }
 
+Span<uint32_t> bit_words(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    wrong_type(object.Env(), key, "a Uint32Array");
+  }
+  const auto array = value.As<Napi::Uint32Array>();
+  return {array.Data(), int(array.ElementLength())};
+}
+
 void require_equal_lengths(Napi::Env env, int a, int b, const char* what) {
   if (a != b) throw Napi::TypeError::New(env, std::string(what) + " must be of equal length");
 }
@@ -88,6 +97,12 @@ SampleSpec to_sample(const Napi::Object& object) {
   spec.args.bias_count = ids.count;
   const Napi::Value penalties = object.Get("penalties");
   if (penalties.IsObject()) spec.args.penalties = to_penalties(penalties.As<Napi::Object>());
+  const Napi::Value allowed = object.Get("allowed");
+  if (!allowed.IsNull()) {
+    const Span<uint32_t> words = bit_words(object, "allowed");
+    spec.args.allowed = words.data;
+    spec.allowed_words = words.count;
+  }
   spec.logprob = flag(object, "logprob");
   spec.report = to_report(object);
   return spec;
@@ -106,13 +121,6 @@ ForwardSlice to_slice(const Napi::Object& object) {
   if (score.IsObject()) slice.score = to_score(score.As<Napi::Object>());
   if (sample.IsObject()) slice.sample = to_sample(sample.As<Napi::Object>());
   return slice;
-}
-
-template <class Array, class T>
-Array to_array(Napi::Env env, const std::vector<T>& values) {
-  Array array = Array::New(env, values.size());
-  std::copy(values.begin(), values.end(), array.Data());
-  return array;
 }
 
 Napi::Object to_report_object(Napi::Env env, const Report& report) {
@@ -182,14 +190,13 @@ std::vector<ForwardSlice> to_slices(const Napi::Array& slices) {
   return result;
 }
 
-Napi::Array to_results(Napi::Env env, const std::vector<ForwardSlice>& slices,
-                       const std::vector<SliceResult>& results) {
+Napi::Array to_results(Napi::Env env, const std::vector<SliceResult>& results) {
   Napi::Array array = Napi::Array::New(env, results.size());
   for (size_t i = 0; i < results.size(); ++i) {
     Napi::Object result = Napi::Object::New(env);
     result.Set("token", Napi::Number::New(env, results[i].token));
-    if (slices[i].sample) result.Set("sampled", to_report_object(env, results[i].sampled));
-    if (slices[i].score) result.Set("scored", to_report_object(env, results[i].scored));
+    if (results[i].sampled) result.Set("sampled", to_report_object(env, *results[i].sampled));
+    if (results[i].scored) result.Set("scored", to_report_object(env, *results[i].scored));
     array.Set(uint32_t(i), result);
   }
   return array;

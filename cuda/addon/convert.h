@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "core/config_map.h"
@@ -24,7 +25,15 @@ std::vector<SafetensorsEntry> to_entries(const Napi::Object& weights);
 std::vector<ForwardSlice> to_slices(const Napi::Array& slices);
 
 /// NativeResult[] of lib/engine/native.ts.
-Napi::Array to_results(Napi::Env env, const std::vector<ForwardSlice>& slices, const std::vector<SliceResult>& results);
+Napi::Array to_results(Napi::Env env, const std::vector<SliceResult>& results);
+
+/// A typed array with the values. @tparam Array such as Napi::Float32Array
+template <class Array, class T>
+Array to_array(Napi::Env env, const std::vector<T>& values) {
+  Array array = Array::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
 
 /// Runs body(); an Error leaves as a JavaScript error with the code as its `code`.
 template <class Body>

@@ -1,6 +1,7 @@
 #include "addon/native_engine.h"
 
 #include "addon/convert.h"
+#include "addon/device.h"
 #include "engine/dummy_weights.h"
 #include "engine/safetensors.h"
 
@@ -9,8 +10,12 @@ namespace detinfer {
 Napi::Function NativeEngine::define(Napi::Env env) {
   return DefineClass(env, "NativeEngine",
                      {InstanceMethod<&NativeEngine::facts>("facts"), InstanceMethod<&NativeEngine::load>("load"),
+                      InstanceMethod<&NativeEngine::device_memory>("deviceMemory"),
+                      InstanceMethod<&NativeEngine::reserve>("reserve"),
                       InstanceMethod<&NativeEngine::allocate_cache>("allocateCache"),
-                      InstanceMethod<&NativeEngine::forward>("forward"),
+                      InstanceMethod<&NativeEngine::submit>("submit"),
+                      InstanceMethod<&NativeEngine::collect>("collect"),
+                      InstanceMethod<&NativeEngine::logits>("logits"),
                       InstanceMethod<&NativeEngine::close>("close")});
 }
 
@@ -26,7 +31,8 @@ NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Na
       source = make_dummy_weights();
     }
     const int threads = options.Get("threads").ToNumber().Int32Value();
-    engine_ = std::make_unique<Engine>(to_config(options.Get("config").As<Napi::Object>()), std::move(source), threads);
+    engine_ = std::make_unique<Engine>(to_config(options.Get("config").As<Napi::Object>()), std::move(source), threads,
+                                       device_ops(options));
   });
 }
 
@@ -49,6 +55,17 @@ Napi::Value NativeEngine::facts(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value NativeEngine::device_memory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const DeviceMemory memory = engine().device_memory();
+    if (memory.total == 0) return info.Env().Null();
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("total", double(memory.total));
+    object.Set("free", double(memory.free));
+    return object;
+  });
+}
+
 Napi::Value NativeEngine::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const auto progress = info[0].As<Napi::Function>();
@@ -59,6 +76,10 @@ Napi::Value NativeEngine::load(const Napi::CallbackInfo& info) {
   });
 }
 
+void NativeEngine::reserve(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { engine().reserve(info[0].ToNumber().Int32Value(), info[1].ToNumber().Int32Value()); });
+}
+
 void NativeEngine::allocate_cache(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] {
     const int page_size = info[0].ToNumber().Int32Value();
@@ -67,10 +88,17 @@ void NativeEngine::allocate_cache(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value NativeEngine::forward(const Napi::CallbackInfo& info) {
+void NativeEngine::submit(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { engine().submit(to_slices(info[0].As<Napi::Array>())); });
+}
+
+Napi::Value NativeEngine::collect(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return to_results(info.Env(), engine().collect()); });
+}
+
+Napi::Value NativeEngine::logits(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    const std::vector<ForwardSlice> slices = to_slices(info[0].As<Napi::Array>());
-    return to_results(info.Env(), slices, engine().forward(slices));
+    return to_array<Napi::Float32Array>(info.Env(), engine().logits(to_slices(info[0].As<Napi::Array>())));
   });
 }
 

@@ -17,9 +17,13 @@ class NativeEngine : public Napi::ObjectWrap<NativeEngine> {
 
  private:
   Napi::Value facts(const Napi::CallbackInfo& info);
+  Napi::Value device_memory(const Napi::CallbackInfo& info);
   Napi::Value load(const Napi::CallbackInfo& info);
+  void reserve(const Napi::CallbackInfo& info);
   void allocate_cache(const Napi::CallbackInfo& info);
-  Napi::Value forward(const Napi::CallbackInfo& info);
+  void submit(const Napi::CallbackInfo& info);
+  Napi::Value collect(const Napi::CallbackInfo& info);
+  Napi::Value logits(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
 
   /// @throws Error kEngineFailed after close()

@@ -1,16 +1,45 @@
-// detinfer_cuda_bench: what the CUDA kernels reach, on the first GPU.
+// detinfer_cuda_bench [attention|linear|ops|sampler …]: what the CUDA kernels reach, on the first GPU; all of them if none
+// is named. detinfer_cuda_bench linear-schedules ROWS,…: how each schedule of linear does.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <functional>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "bench/attention_bench.h"
+#include "bench/gpu_timing.cuh"
+#include "bench/linear_bench.h"
+#include "bench/ops_bench.h"
+#include "bench/sampler_bench.h"
 #include "core/cuda_check.h"
 
-int main() {
+int main(int argc, char** argv) {
   try {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
     std::printf("%s, %d multiprocessors\n", properties.name, properties.multiProcessorCount);
-    detinfer::bench_attention_cuda();
+    const double bandwidth = detinfer::read_bandwidth();
+    std::printf("reading memory: %.2f TB/s\n", bandwidth * 1e-12);
+    const std::map<std::string, std::function<void()>> benches = {
+        {"attention", [] { detinfer::bench_attention_cuda(); }},
+        {"linear", [] { detinfer::bench_linear_cuda(); }},
+        {"ops", [=] { detinfer::bench_ops_cuda(bandwidth); }},
+        {"sampler", [=] { detinfer::bench_sampler_cuda(bandwidth); }},
+    };
+    if (argc == 3 && std::string(argv[1]) == "linear-schedules") {
+      detinfer::bench_linear_schedules(argv[2]);
+      return 0;
+    }
+    const std::vector<std::string> named(argv + 1, argv + argc);
+    for (const std::string& name : named) {
+      if (benches.count(name) == 0) throw std::runtime_error("there is no benchmark '" + name + "'");
+    }
+    for (const auto& [name, bench] : benches) {
+      if (named.empty() || std::find(named.begin(), named.end(), name) != named.end()) bench();
+    }
     return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "detinfer_cuda_bench: %s\n", error.what());

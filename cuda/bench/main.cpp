@@ -1,6 +1,6 @@
 // detinfer_bench: what the CPU kernels reach, next to what this machine can do.
-//   bandwidth [--threads N] [--json]   bytes per second that N threads read
-//   kernels   [--threads N]            linear and attention on every instruction set
+//   bandwidth [--threads N]   bytes per second that N threads read
+//   kernels   [--threads N]   linear and attention on every instruction set
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,8 +11,8 @@
 #include <thread>
 #include <vector>
 
-#include "bench/bandwidth.h"
-#include "bench/timing.h"
+#include "device/cpu_bandwidth.h"
+#include "core/timing.h"
 #include "core/cpu_isa.h"
 #include "core/thread_pool.h"
 #include "kernels/attention/attention.h"
@@ -85,7 +85,7 @@ void bench_attention(ThreadPool& pool) {
 }
 
 int usage() {
-  std::fprintf(stderr, "usage: detinfer_bench bandwidth|kernels [--threads N] [--json]\n");
+  std::fprintf(stderr, "usage: detinfer_bench bandwidth|kernels [--threads N]\n");
   return 2;
 }
 
@@ -93,12 +93,9 @@ int run(int argc, char** argv) {
   if (argc < 2) return usage();
   const std::string command = argv[1];
   int threads = int(std::thread::hardware_concurrency());
-  bool json = false;
   for (int i = 2; i < argc; ++i) {
     if (std::strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
       threads = std::atoi(argv[++i]);
-    } else if (std::strcmp(argv[i], "--json") == 0) {
-      json = true;
     } else {
       return usage();
     }
@@ -106,11 +103,7 @@ int run(int argc, char** argv) {
   if (threads < 1 || (command != "bandwidth" && command != "kernels")) return usage();
   ThreadPool pool(threads);
   const double bandwidth = read_bandwidth(pool);
-  if (json) {
-    std::printf("{\"threads\": %d, \"bytes_per_second\": %.0f}\n", threads, bandwidth);
-  } else {
-    std::printf("%d threads read %.1f GB/s\n", threads, bandwidth / 1e9);
-  }
+  std::printf("%d threads read %.1f GB/s\n", threads, bandwidth / 1e9);
   if (command == "kernels") {
     bench_linear(pool, bandwidth);
     bench_attention(pool);

@@ -2,6 +2,10 @@
 // while the one before it is still running. The rule that keeps this safe: **every** thread block of **every** kernel
 // launched by launch() calls wait_for_inputs() before it touches memory that another kernel writes or reads, and ends after
 // it. Then a kernel that has started waiting knows that all kernels before it are done, not only the last one.
+//
+// What a copy brought to the device (positions, ids, a plan) may be read before the wait: the first kernel behind the copy
+// starts after it, and each later one after the kernel before it has started; and a copy that overwrites it waits for all
+// kernels before itself, to their ends.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -31,6 +35,17 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   config.attrs = &attribute;
   config.numAttrs = 1;
   CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...));
+}
+
+/// Multiprocessors of the current device; devices of one process are alike.
+inline int multiprocessor_count() {
+  static const int count = [] {
+    int device = 0, value = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device));
+    return value;
+  }();
+  return count;
 }
 
 }  // namespace detinfer

@@ -9,30 +9,48 @@
 #include "core/config_map.h"
 #include "core/thread_pool.h"
 #include "engine/slice.h"
+#include "engine/submission.h"
 #include "engine/weight_source.h"
 #include "models/model.h"
 
 namespace detinfer {
 
+/// Makes the operations of a device. @param pool outlives them
+using MakeOps = std::function<std::unique_ptr<Ops>(ThreadPool& pool)>;
+
 class Engine {
  public:
-  /// Plans the model and checks the weights; allocates nothing. @param threads at least 1
+  /// Plans the model and checks the weights; allocates nothing for them. @param threads at least 1
   /// @throws Error kUnsupported, kInvalidModel, kInvalidWeights
-  Engine(const ConfigMap& config, std::unique_ptr<WeightSource> weights, int threads);
+  Engine(const ConfigMap& config, std::unique_ptr<WeightSource> weights, int threads, const MakeOps& make_ops);
 
   /// Reads and packs the weights. @param progress gets the bytes done and the total
   void load(const std::function<void(int64_t, int64_t)>& progress);
 
+  /// Reserves what a step needs beside the cache. Steps of more rows or slices are run in several passes; but a step may
+  /// have no more than `step_slices` slices that draw. @throws Error kOutOfMemory
+  void reserve(int step_rows, int step_slices);
+
   /// Reserves a cache of `pages` pages of `page_size` tokens, a multiple of 16, and prepares for sequences of up to
-  /// context_length tokens.
+  /// context_length tokens. After reserve(). @throws Error kUnsupported, kOutOfMemory
   void allocate_cache(int page_size, int64_t pages, int context_length);
 
-  /// Runs one step. @return one result per slice, in order, valid until the next call
+  /// Starts a step. At most two may be under way. A token -1 - j, the last of its slice, is the one that slice j of the step
+  /// submitted before draws. What the slices point to is read until this returns.
   /// @throws Error kInvalidRequest before anything ran; kEngineFailed
-  const std::vector<SliceResult>& forward(const std::vector<ForwardSlice>& slices);
+  void submit(const std::vector<ForwardSlice>& slices);
+
+  /// Waits for the oldest step under way. @return one result per slice, in order, valid until the next submit()
+  /// @throws Error kEngineFailed
+  const std::vector<SliceResult>& collect();
+
+  /// Runs slices by themselves, for comparisons between engines; no step may be under way.
+  /// @return logits of every scored row and of the last row of every slice that draws, row-major
+  std::vector<float> logits(const std::vector<ForwardSlice>& slices);
 
   const Model& model() const { return *model_; }
   std::string device_name() const { return ops_->device_name(); }
+  DeviceMemory device_memory() const { return ops_->memory(); }
   int threads() const { return pool_.threads(); }
   int64_t weight_bytes() const;
   /// Bytes of weights that one decoded token reads; known once they are loaded.
@@ -40,18 +58,14 @@ class Engine {
   int64_t kv_bytes_per_token() const;
 
  private:
-  struct WantedRow {
-    RowRequest request;
-    int32_t row = 0;
-    float* logprob = nullptr;
-    int32_t* token = nullptr;
-  };
+  static constexpr int kMaxUnderWay = 2;
 
-  void collect_rows(const std::vector<ForwardSlice>& slices);
-  void collect_wanted(const std::vector<ForwardSlice>& slices);
-  void run_pass(int begin, int end);
-  void want(int row, const ForwardSlice& slice, const ReportSpec& spec, int index, Report& report, WantedRow wanted);
-  void evaluate_wanted(Step& step, int begin, int end);
+  void check(const std::vector<ForwardSlice>& slices) const;
+  void run_pass(Submission& step, const Pass& pass);
+  void run_repeated(Submission& step, const Pass& pass, int rows);
+  void record_passes();
+  Batch start_pass(const Submission& step, const Pass& pass, int rows);
+  RowRequest* take_wanted(Submission& step, const Pass& pass, int count, int rows);
 
   ThreadPool pool_;
   std::unique_ptr<Ops> ops_;
@@ -61,21 +75,18 @@ class Engine {
   RopeTables rope_;
   KvCache cache_;
   int context_length_ = 0;
+  PassLimits limits_;
 
-  // The step's rows and what is wanted of them, kept so that a step allocates next to nothing.
-  std::vector<int32_t> host_tokens_, host_positions_, host_rows_;
-  std::vector<int64_t> host_slots_;
-  std::vector<AttentionSlice> slices_;
-  std::vector<WantedRow> wanted_;
-  std::vector<RowRequest> requests_;
-  std::vector<SliceResult> results_;
+  Submission submissions_[kMaxUnderWay];
+  int submitted_ = 0;
+  int collected_ = 0;
 
-  // Of the pass that runs.
+  // Buffers of the pass that runs, at addresses that never change.
   Workspace work_;
-  std::vector<AttentionSlice> pass_slices_;
-  size_t next_wanted_ = 0;
-  DeviceArray<int32_t> tokens_, positions_, rows_;
-  DeviceArray<int64_t> slots_;
+  std::vector<char> host_inputs_;
+  std::vector<int32_t> host_rows_;
+  DeviceArray<char> inputs_;
+  DeviceArray<int32_t> rows_, drawn_, newly_drawn_;
   DeviceArray<float> logits_;
 };
 

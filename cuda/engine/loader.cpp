@@ -1,7 +1,5 @@
 #include "engine/loader.h"
 
-#include "core/aligned.h"
-
 namespace detinfer {
 
 int64_t weight_bytes(const ParameterList& parameters) {
@@ -18,32 +16,51 @@ void load_parameters(const ParameterList& parameters, const WeightSource& source
                      const std::function<void(int64_t, int64_t)>& progress) {
   const int64_t total = weight_bytes(parameters);
   int64_t done = 0;
-  AlignedBuffer<bf16> staging;
+  // Two buffers, so that one is filled while the device copies from the other.
+  struct Staging {
+    std::shared_ptr<void> memory;
+    int64_t bytes = 0;
+    int64_t mark = -1;
+  };
+  Staging buffers[2];
+  int turn = 0;
   const auto read = [&](const TensorSpec* specs, size_t count) {
     int64_t elements = 0;
     for (size_t i = 0; i < count; ++i) elements += specs[i].elements();
-    if (staging.size() < size_t(elements)) {
-      staging = AlignedBuffer<bf16>();
-      staging = AlignedBuffer<bf16>(size_t(elements));
+    const int64_t bytes = elements * int64_t(sizeof(bf16));
+    Staging& staging = buffers[turn];
+    if (staging.mark >= 0) ops.wait(staging.mark);
+    if (staging.bytes < bytes) {
+      staging.memory.reset();
+      staging.memory = ops.allocate_host(size_t(bytes));
+      staging.bytes = bytes;
     }
-    bf16* out = staging.data();
+    auto* out = static_cast<bf16*>(staging.memory.get());
     for (size_t i = 0; i < count; ++i) {
       source.read(pool, specs[i], out);
       out += specs[i].elements();
     }
-    done += elements * int64_t(sizeof(bf16));
-    return size_t(elements);
+    done += bytes;
+    return static_cast<const bf16*>(staging.memory.get());
+  };
+  const auto sent = [&] {
+    buffers[turn].mark = ops.mark();
+    turn ^= 1;
   };
   progress(0, total);
   for (VectorParameter* vector : parameters.vectors) {
-    const size_t elements = read(&vector->spec, 1);
+    const size_t elements = size_t(vector->spec.elements());
     vector->value = DeviceArray<bf16>(ops, elements);
-    ops.upload(vector->value.data(), staging.data(), elements * sizeof(bf16));
+    ops.upload(vector->value.data(), read(&vector->spec, 1), elements * sizeof(bf16));
+    sent();
   }
   for (MatrixParameter* matrix : parameters.matrices) {
-    read(matrix->parts.data(), matrix->parts.size());
-    matrix->value = ops.pack(staging.data(), matrix->n(), matrix->k());
+    matrix->value = ops.pack(read(matrix->parts.data(), matrix->parts.size()), matrix->n(), matrix->k());
+    sent();
     progress(done, total);
+  }
+  for (const Staging& staging : buffers) {
+    if (staging.mark >= 0) ops.wait(staging.mark);
   }
 }
 

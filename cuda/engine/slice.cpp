@@ -28,7 +28,15 @@ class SliceCheck {
               "names page " + std::to_string(page) + " of " + std::to_string(limits_.pages));
     }
     require(slice_.logprob_temperature > 0.0f, "has a logprob temperature that is not positive");
-    ids(slice_.tokens, slice_.token_count, "token");
+    const int last = slice_.token_count - 1;
+    ids(slice_.tokens, last, "token");
+    if (slice_.tokens[last] >= 0) {
+      ids(slice_.tokens + last, 1, "token");
+    } else {
+      const int drawn = -1 - slice_.tokens[last];
+      require(limits_.is_drawn && limits_.is_drawn(drawn),
+              "refers to slice " + std::to_string(drawn) + " of the step before, which draws no token");
+    }
     if (slice_.score) score(*slice_.score);
     if (slice_.sample) sample(*slice_.sample);
   }
@@ -74,7 +82,20 @@ class SliceCheck {
                 std::isfinite(penalties.repetition) && penalties.repetition > 0.0f,
             "has a penalty out of range");
     ids(penalties.ids, penalties.count, "penalised");
+    if (args.allowed) allowed(args.allowed, spec.allowed_words);
     report(spec.report);
+  }
+
+  void allowed(const uint32_t* words, int count) const {
+    const int wanted = (limits_.vocab_size + 31) / 32;
+    require(count == wanted, "has a mask of " + std::to_string(count) + " words; the vocabulary of " +
+                                 std::to_string(limits_.vocab_size) + " needs " + std::to_string(wanted));
+    uint32_t any = 0;
+    for (int i = 0; i < count; ++i) {
+      const int tokens = limits_.vocab_size - 32 * i;
+      any |= tokens >= 32 ? words[i] : words[i] & ((uint32_t(1) << tokens) - 1);
+    }
+    require(any != 0, "has a mask that allows no token");
   }
 
   size_t index_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -27,12 +28,15 @@ struct ScoreSpec {
 
 struct SampleSpec {
   SampleArgs args;
+  /// Words of args.allowed.
+  int allowed_words = 0;
   /// The drawn token's log-probability is wanted.
   bool logprob = false;
   ReportSpec report;
 };
 
 struct ForwardSlice {
+  /// The last one may be -1 - j: the token that slice j of the step before draws.
   const int32_t* tokens = nullptr;
   int token_count = 0;
   /// Absolute position of tokens[0].
@@ -54,9 +58,10 @@ struct Report {
 
 struct SliceResult {
   int32_t token = -1;
-  /// One row.
-  Report sampled;
-  Report scored;
+  /// One row; there if the slice draws.
+  std::optional<Report> sampled;
+  /// There if the slice is scored.
+  std::optional<Report> scored;
 };
 
 /// What a slice may refer to.
@@ -65,6 +70,8 @@ struct SliceLimits {
   int context_length = 0;
   int page_size = 0;
   int64_t pages = 0;
+  /// Whether a slice of the step before draws a token; null: there was none.
+  std::function<bool(int)> is_drawn;
 };
 
 /// @throws Error kInvalidRequest naming the slice and what is wrong with it

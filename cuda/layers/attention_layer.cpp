@@ -20,18 +20,25 @@ void AttentionLayer::collect(ParameterList& parameters) {
   if (spec_.qk_norm) parameters.vectors.insert(parameters.vectors.end(), {&q_norm_, &k_norm_});
 }
 
-bf16* AttentionLayer::forward(Step& step, const bf16* x) const {
-  const int64_t rows = step.batch.rows;
+void AttentionLayer::declare(Workspace& work) const {
   const int64_t q_size = int64_t(spec_.heads) * spec_.head_dim;
-  bf16* const qkv = step.buffer(Workspace::kQkv, rows * qkv_.n());
-  bf16* const q = step.buffer(Workspace::kQueries, rows * q_size);
-  bf16* const attended = step.buffer(Workspace::kAttended, rows * q_size);
-  bf16* const out = step.buffer(Workspace::kDelta, rows * spec_.hidden);
-  step.ops.linear(x, int(rows), *qkv_.value, qkv);
+  work.declare(Workspace::kQkv, qkv_.n());
+  work.declare(Workspace::kQueries, q_size);
+  work.declare(Workspace::kAttended, q_size);
+  work.declare(Workspace::kDelta, spec_.hidden);
+}
+
+bf16* AttentionLayer::forward(Step& step, const bf16* x) const {
+  const int rows = step.batch.rows;
+  bf16* const qkv = step.buffer(Workspace::kQkv);
+  bf16* const q = step.buffer(Workspace::kQueries);
+  bf16* const attended = step.buffer(Workspace::kAttended);
+  bf16* const out = step.buffer(Workspace::kDelta);
+  step.ops.linear(x, rows, *qkv_.value, qkv);
 
   RopeArgs rope;
   rope.qkv = qkv;
-  rope.rows = int(rows);
+  rope.rows = rows;
   rope.heads = spec_.heads;
   rope.positions = step.batch.positions;
   rope.cos = step.rope.cos.data();
@@ -48,15 +55,11 @@ bf16* AttentionLayer::forward(Step& step, const bf16* x) const {
 
   AttentionArgs attention;
   attention.q = q;
-  attention.heads = spec_.heads;
   attention.keys = rope.keys;
   attention.values = rope.values;
-  attention.layout = rope.layout;
-  attention.slices = step.batch.slices;
-  attention.slice_count = step.batch.slice_count;
   attention.out = attended;
   step.ops.attention(attention);
-  step.ops.linear(attended, int(rows), *output_.value, out);
+  step.ops.linear(attended, rows, *output_.value, out);
   return out;
 }
 

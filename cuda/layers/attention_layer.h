@@ -25,6 +25,7 @@ class AttentionLayer {
   AttentionLayer(const AttentionSpec& spec, const std::string& name, int index);
 
   void collect(ParameterList& parameters);
+  void declare(Workspace& work) const;
 
   /// @param x [rows][hidden] @return [rows][hidden], valid until the next layer runs
   bf16* forward(Step& step, const bf16* x) const;

@@ -13,14 +13,20 @@ void MlpLayer::collect(ParameterList& parameters) {
   parameters.matrices.insert(parameters.matrices.end(), {&gate_up_, &down_});
 }
 
+void MlpLayer::declare(Workspace& work) const {
+  work.declare(Workspace::kGateUp, 2 * int64_t(intermediate_));
+  work.declare(Workspace::kActivated, intermediate_);
+  work.declare(Workspace::kDelta, hidden_);
+}
+
 bf16* MlpLayer::forward(Step& step, const bf16* x) const {
-  const int64_t rows = step.batch.rows;
-  bf16* const gate_up = step.buffer(Workspace::kGateUp, rows * 2 * intermediate_);
-  bf16* const activated = step.buffer(Workspace::kActivated, rows * intermediate_);
-  bf16* const out = step.buffer(Workspace::kDelta, rows * hidden_);
-  step.ops.linear(x, int(rows), *gate_up_.value, gate_up);
-  step.ops.swiglu(gate_up, int(rows), intermediate_, activated);
-  step.ops.linear(activated, int(rows), *down_.value, out);
+  const int rows = step.batch.rows;
+  bf16* const gate_up = step.buffer(Workspace::kGateUp);
+  bf16* const activated = step.buffer(Workspace::kActivated);
+  bf16* const out = step.buffer(Workspace::kDelta);
+  step.ops.linear(x, rows, *gate_up_.value, gate_up);
+  step.ops.swiglu(gate_up, rows, intermediate_, activated);
+  step.ops.linear(activated, rows, *down_.value, out);
   return out;
 }
 

@@ -14,6 +14,7 @@ class MlpLayer {
   MlpLayer(int hidden, int intermediate, const std::string& name);
 
   void collect(ParameterList& parameters);
+  void declare(Workspace& work) const;
 
   /// @param x [rows][hidden] @return [rows][hidden], valid until the next layer runs
   bf16* forward(Step& step, const bf16* x) const;

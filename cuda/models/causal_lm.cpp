@@ -90,12 +90,23 @@ int64_t CausalLm::unread_bytes() const {
   return spec_.tied_embeddings ? 0 : embedding_.value->bytes();
 }
 
+void CausalLm::declare(Workspace& work) const {
+  using Buffer = Workspace::Buffer;
+  for (Buffer buffer : {Workspace::kHidden, Workspace::kNormed, Workspace::kPicked, Workspace::kPickedDelta,
+                        Workspace::kPickedNormed}) {
+    work.declare(buffer, spec_.attention.hidden);
+  }
+  for (const Layer& layer : layers_) {
+    layer.attention.declare(work);
+    layer.mlp.declare(work);
+  }
+}
+
 void CausalLm::forward(Step& step) const {
   const int rows = step.batch.rows, hidden = spec_.attention.hidden;
-  const int64_t elements = int64_t(rows) * hidden;
-  bf16* const residual = step.buffer(Workspace::kHidden, elements);
-  bf16* const x = step.buffer(Workspace::kNormed, elements);
-  step.ops.embedding(*embedding_.value, step.batch.tokens, rows, residual);
+  bf16* const residual = step.buffer(Workspace::kHidden);
+  bf16* const x = step.buffer(Workspace::kNormed);
+  step.ops.embedding(*embedding_.value, step.batch.tokens, rows, step.batch.drawn, residual);
   const bf16* delta = nullptr;
   for (const Layer& layer : layers_) {
     const bf16* input_norm = layer.input_norm.value.data();
@@ -113,12 +124,11 @@ void CausalLm::forward(Step& step) const {
 void CausalLm::logits(Step& step, const int32_t* rows, int count, float* out) const {
   // The last residual sum is made only for the rows that are wanted.
   const int hidden = spec_.attention.hidden;
-  const int64_t all = int64_t(step.batch.rows) * hidden, picked = int64_t(count) * hidden;
-  bf16* const residual = step.buffer(Workspace::kPicked, picked);
-  bf16* const delta = step.buffer(Workspace::kPickedDelta, picked);
-  bf16* const x = step.buffer(Workspace::kPickedNormed, picked);
-  step.ops.gather_rows(step.buffer(Workspace::kHidden, all), rows, count, hidden, residual);
-  step.ops.gather_rows(step.buffer(Workspace::kDelta, all), rows, count, hidden, delta);
+  bf16* const residual = step.buffer(Workspace::kPicked);
+  bf16* const delta = step.buffer(Workspace::kPickedDelta);
+  bf16* const x = step.buffer(Workspace::kPickedNormed);
+  step.ops.gather_rows(step.buffer(Workspace::kHidden), rows, count, hidden, residual);
+  step.ops.gather_rows(step.buffer(Workspace::kDelta), rows, count, hidden, delta);
   step.ops.add_rms_norm(residual, delta, count, hidden, last_norm_.value.data(), spec_.norm_eps, x);
   step.ops.linear(x, count, head(), out);
 }

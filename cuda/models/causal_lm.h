@@ -32,10 +32,12 @@ class CausalLm : public Model {
   int vocab_size() const override { return spec_.vocab_size; }
   int max_positions() const override { return spec_.max_positions; }
   int layers() const override { return spec_.layers; }
+  int heads() const override { return spec_.attention.heads; }
   KvLayout kv_layout() const override;
   const RopeSpec& rope() const override { return spec_.rope; }
   void collect(ParameterList& parameters) override;
   int64_t unread_bytes() const override;
+  void declare(Workspace& work) const override;
   void forward(Step& step) const override;
   void logits(Step& step, const int32_t* rows, int count, float* out) const override;
 

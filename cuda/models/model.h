@@ -19,6 +19,8 @@ class Model {
   /// Longest context that the model was made for.
   virtual int max_positions() const = 0;
   virtual int layers() const = 0;
+  /// Query heads.
+  virtual int heads() const = 0;
   /// Keys and values of one layer, page_size unset.
   virtual KvLayout kv_layout() const = 0;
   virtual const RopeSpec& rope() const = 0;
@@ -27,6 +29,8 @@ class Model {
   /// Bytes of the loaded weights that a decoded token does not read.
   virtual int64_t unread_bytes() const = 0;
 
+  /// Declares the buffers that forward() and logits() use.
+  virtual void declare(Workspace& work) const = 0;
   /// Runs the batch through all layers; keys and values go to the cache, the last hidden states stay in the workspace.
   virtual void forward(Step& step) const = 0;
   /// Logits of some rows of the last forward().

@@ -1,10 +1,9 @@
 import { SeededRandom } from '../client/random.js';
 import { loadEngine } from '../engine/engine.js';
-import type { Engine, SampleSpec } from '../engine/types.js';
+import { drawnBy, type Engine, type SampleSpec, type SliceResult } from '../engine/types.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
-import { measureReadBandwidth } from './native.js';
 
 export interface DecodeOptions {
   /** Tokens of the prompt; decoding begins at this length. */
@@ -41,6 +40,7 @@ const GREEDY: SampleSpec = {
   biasIds: [],
   biasValues: [],
   penalties: null,
+  allowed: null,
   logprob: false,
   top: 0,
   tokenIds: [],
@@ -49,13 +49,9 @@ const GREEDY: SampleSpec = {
 /**
  * Prefills a random prompt and decodes from it, alone, in this process: the engine without server and scheduler. The
  * bandwidth is measured before and after each round; of it, too, the best counts.
- * @throws DetinferError when the model can't be loaded, the lengths don't fit, or the native benchmark is not built.
+ * @throws DetinferError when the model can't be loaded or the lengths don't fit.
  */
-export async function benchDecode(
-  args: ServerArgs,
-  options: DecodeOptions,
-  nativeBench: string,
-): Promise<DecodeReport> {
+export function benchDecode(args: ServerArgs, options: DecodeOptions): DecodeReport {
   const engine = loadEngine(args, () => {});
   const { info } = engine;
   try {
@@ -63,10 +59,10 @@ export async function benchDecode(
     // The first pass touches every page of the weights and of the cache; it is not what is measured.
     generate(engine, { ...options, newTokens: 1 });
     const rounds: Seconds[] = [];
-    const bandwidths = [await measureReadBandwidth(nativeBench, info.threads)];
+    const bandwidths = [engine.measureBandwidth()];
     for (let i = 0; i < options.rounds; i++) {
       rounds.push(generate(engine, options));
-      bandwidths.push(await measureReadBandwidth(nativeBench, info.threads));
+      bandwidths.push(engine.measureBandwidth());
     }
     const bandwidth = Math.max(...bandwidths);
     const meanLength = options.promptTokens + (options.newTokens - 1) / 2;
@@ -95,7 +91,7 @@ export function formatDecode(report: DecodeReport): string[] {
   const share = (rate: number): string => `${(rate / report.floorTokensPerSecond).toFixed(2)} of the memory floor`;
   return [
     `Model            ${report.model} (${architecture}, ${info.dtype}, load format ${report.loadFormat})`,
-    `Engine           ${info.device}, ${info.deviceName}, ${info.threads} threads`,
+    `Engine           ${info.device}, ${info.deviceName}${info.device === 'cpu' ? `, ${info.threads} threads` : ''}`,
     `Read bandwidth   ${(report.bandwidthBytesPerSecond / 1e9).toFixed(1)} GB/s, measured`,
     `Memory floor     ${megabytes} MB per token: ${report.floorTokensPerSecond.toFixed(1)} tokens/s`,
     `Decode, batch 1  ${report.decodeTokensPerSecond.toFixed(1)} tokens/s: ${share(report.decodeTokensPerSecond)} ` +
@@ -131,17 +127,25 @@ function generate(engine: Engine, options: DecodeOptions): Seconds {
   );
   const prompt = new SeededRandom(1).tokenIds(options.promptTokens, info.vocabSize);
   const chunk = chunkSize(info, options);
-  const forward = (tokens: number[], start: number): number => {
+  const submit = (tokens: number[], start: number): void => {
     const isLast = start + tokens.length >= options.promptTokens;
     const sample = isLast ? { ...GREEDY, position: start + tokens.length - 1 } : null;
-    const [result] = engine.forward([{ tokens, start, pages, logprobTemperature: 1, score: null, sample }]);
-    return (result as { token: number }).token;
+    engine.submit([{ tokens, start, pages, logprobTemperature: 1, score: null, sample }]);
   };
   const begin = performance.now();
-  let token = -1;
-  for (let start = 0; start < prompt.length; start += chunk) token = forward(prompt.slice(start, start + chunk), start);
+  let [result] = [] as SliceResult[];
+  for (let start = 0; start < prompt.length; start += chunk) {
+    submit(prompt.slice(start, start + chunk), start);
+    [result] = engine.collect();
+  }
   const prefilled = performance.now();
-  for (let i = 0; i < options.newTokens; i++) token = forward([token], options.promptTokens + i);
+  // As the scheduler does it: a step is submitted while the one before runs, whose token is not known yet.
+  submit([result!.token], options.promptTokens);
+  for (let i = 1; i < options.newTokens; i++) {
+    submit([drawnBy(0)], options.promptTokens + i);
+    engine.collect();
+  }
+  engine.collect();
   const end = performance.now();
   return { prefillSeconds: (prefilled - begin) / 1000, decodeSeconds: (end - prefilled) / 1000 };
 }

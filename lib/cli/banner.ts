@@ -18,7 +18,7 @@ export function engineBanner(info: EngineInfo, args: ServerArgs): string {
   return [
     ...workers,
     row('architecture', `${info.architectures.join(', ')}, context of ${tokens(info.contextLength)} tokens`),
-    row('device', `${info.device} (${info.deviceName}, ${info.threads} ${info.threads === 1 ? 'thread' : 'threads'})`),
+    row('device', device(info, args)),
     row('dtype', info.dtype),
     row('attention', attention(info)),
     row('sampling', args.enableDeterministicInference ? 'seed 42 unless a request names another' : 'a fresh seed per request'),
@@ -33,6 +33,11 @@ export function curlExample(url: string, args: ServerArgs): string {
   const body = JSON.stringify({ ...prompt, sampling_params: { temperature: 0, max_new_tokens: 48 } });
   const key = args.apiKey === null ? '' : ` -H 'Authorization: Bearer YOUR_KEY'`;
   return `curl ${url}/generate${key} -H 'Content-Type: application/json' -d '${body}'`;
+}
+
+function device({ device, deviceName, threads }: EngineInfo, { baseGpuId }: ServerArgs): string {
+  if (device === 'cuda') return `cuda (GPU ${baseGpuId}: ${deviceName})`;
+  return `${device} (${deviceName}, ${threads} ${threads === 1 ? 'thread' : 'threads'})`;
 }
 
 /** On a CPU every backend's name runs the same code; elsewhere each has its own kernels for the same bits. */

@@ -5,6 +5,9 @@ import { runNativeBench } from '../bench/native.js';
 import { formatServing } from '../bench/serving/report.js';
 import { benchServing } from '../bench/serving/run.js';
 import type { ServingOptions } from '../bench/serving/types.js';
+import { chooseDevice } from '../engine/probe.js';
+import { DetinferError } from '../protocol/errors.js';
+import type { Device } from '../protocol/server-args.js';
 import {
   addFlags,
   exitWithTwoOnBadFlags,
@@ -18,7 +21,14 @@ import { DEMO_MODEL_PATH, PACKAGE_ROOT } from './package.js';
 import { toServerArgs } from './server-flags.js';
 import { addTargetFlags, withTarget, type TargetOptions } from './target.js';
 
-const NATIVE_BENCH = join(PACKAGE_ROOT, 'build', 'Release', 'detinfer_bench');
+/** The programs that measure kernels, and what builds them. */
+const NATIVE_BENCH = {
+  cpu: { program: join(PACKAGE_ROOT, 'build', 'Release', 'detinfer_bench'), build: 'npm run build' },
+  cuda: {
+    program: join(PACKAGE_ROOT, 'build', 'cuda', 'detinfer_cuda_bench'),
+    build: 'node scripts/build-cuda.mjs bench',
+  },
+};
 
 /** `detinfer bench`: exit code 0 when all went well, 1 when requests failed, 2 when nothing could be measured. */
 export function benchCommand(): Command {
@@ -115,6 +125,7 @@ async function serving(flags: ServingFlags, launchFlags: string[]): Promise<numb
 
 interface DecodeFlags {
   modelPath?: string;
+  device?: Device;
   loadFormat: 'auto' | 'dummy';
   threads?: number;
   promptTokens: number;
@@ -130,6 +141,11 @@ const DECODE_FLAGS: ClientFlag[] = [
     help: 'auto, or dummy for random weights from config.json alone',
     preset: 'auto',
     parse: oneOf('auto', 'dummy'),
+  },
+  {
+    flags: '--device <device>',
+    help: 'cpu or cuda (a GPU by default where one answers)',
+    parse: oneOf('cpu', 'cuda'),
   },
   { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
   { flags: '--prompt-tokens <n>', help: 'tokens to prefill', preset: 256, parse: integer({ min: 1 }) },
@@ -149,6 +165,7 @@ function decodeCommand(): Command {
 
 async function decode({
   modelPath,
+  device,
   loadFormat,
   threads,
   promptTokens,
@@ -158,25 +175,47 @@ async function decode({
 }: DecodeFlags): Promise<number> {
   // The other commands must work without the native engine, which this loads.
   const { benchDecode, formatDecode } = await import('../bench/decode.js');
-  const args = toServerArgs(
-    { modelPath: modelPath ?? DEMO_MODEL_PATH, loadFormat, threads: threads ?? null },
-    DEMO_MODEL_PATH,
-  );
-  const report = await benchDecode(args, { promptTokens, newTokens, rounds }, NATIVE_BENCH);
+  const choice = device === undefined ? chooseDevice() : { device, note: null };
+  if (choice.note !== null) process.stderr.write(`${choice.note}\n`);
+  const given = {
+    modelPath: modelPath ?? DEMO_MODEL_PATH,
+    device: choice.device,
+    loadFormat,
+    threads: threads ?? null,
+  };
+  const args = toServerArgs(given, DEMO_MODEL_PATH);
+  const report = benchDecode(args, { promptTokens, newTokens, rounds });
   printLines(formatDecode(report));
   await writeReport(json, toJson(report));
   return 0;
 }
 
+interface KernelsFlags {
+  device: Device;
+  threads?: number;
+}
+
+const KERNELS_FLAGS: ClientFlag[] = [
+  { flags: '--device <device>', help: 'cpu or cuda', preset: 'cpu', parse: oneOf('cpu', 'cuda') },
+  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
+];
+
 function kernelsCommand(): Command {
   const command = new Command('kernels').description(
-    'run the native benchmark of the CPU kernels, next to the measured bandwidth',
+    'run the native benchmark of the kernels, next to the measured bandwidth',
   );
-  const threads = { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) };
-  return addFlags(exitWithTwoOnBadFlags(command), [threads]).action(async (given: { threads?: number }) => {
-    const args = given.threads === undefined ? [] : ['--threads', String(given.threads)];
-    await setExitCode(() => runNativeBench(NATIVE_BENCH, ['kernels', ...args]));
+  return addFlags(exitWithTwoOnBadFlags(command), KERNELS_FLAGS).action(async (flags: KernelsFlags) => {
+    await setExitCode(() => kernels(flags));
   });
+}
+
+async function kernels({ device, threads }: KernelsFlags): Promise<number> {
+  if (device === 'cpu') {
+    const args = threads === undefined ? [] : ['--threads', String(threads)];
+    return runNativeBench(NATIVE_BENCH.cpu, ['kernels', ...args]);
+  }
+  if (threads !== undefined) throw new DetinferError('INVALID_FLAG', '--threads is for --device cpu.');
+  return runNativeBench(NATIVE_BENCH.cuda, []);
 }
 
 function requestRate(value: string): number | 'inf' {

@@ -1,27 +1,32 @@
 import { Option, type Command } from 'commander';
 import { DetinferError } from '../protocol/errors.js';
+import type { DeviceChoice } from '../engine/probe.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import type { ParseValue } from './flag-values.js';
-import { FLAG_LIST, toServerArgs, type FlagKey } from './server-flags.js';
+import { describeDefault, FLAG_LIST, toServerArgs, type FlagKey } from './server-flags.js';
 import { ACCEPTED_FLAGS } from './sglang-flags.js';
 
 export interface LaunchOptions {
   args: ServerArgs;
-  /** One line for each flag that was given and changes nothing. */
+  /** Lines to print: flags that were given and change nothing, and why the GPU is not used. */
   notes: string[];
 }
 
 /**
  * Declares every flag of `detinfer launch` on a command and returns a function that reads them after parsing.
  * @param demoModelPath folder that is served when no model is given
+ * @returns a function whose argument chooses the device if none is given
  */
-export function addLaunchOptions(command: Command, demoModelPath: string): () => LaunchOptions {
+export function addLaunchOptions(
+  command: Command,
+  demoModelPath: string,
+): (chooseDevice: () => DeviceChoice) => LaunchOptions {
   const seen = new Set<string>();
   const given = new Map<FlagKey, unknown>();
   const notes: string[] = [];
 
   for (const flag of FLAG_LIST) {
-    const help = flag.value === null ? flag.help : `${flag.help} (default: ${flag.defaultText ?? String(flag.default)})`;
+    const help = flag.value === null ? flag.help : `${flag.help} (default: ${describeDefault(flag)})`;
     for (const name of [flag.name, ...(flag.aliases ?? [])]) {
       const option = declare(command, name, flag.value, help, (text) => {
         claimOnce(seen, flag.name, name);
@@ -41,9 +46,15 @@ export function addLaunchOptions(command: Command, demoModelPath: string): () =>
     }
   }
 
-  return () => {
+  return (chooseDevice) => {
     const values = Object.fromEntries(given) as Partial<Pick<ServerArgs, FlagKey>>;
-    return { args: toServerArgs(values, demoModelPath), notes };
+    const choice = values.device === undefined ? chooseDevice() : { device: values.device, note: null };
+    if (choice.note !== null) notes.push(choice.note);
+    const args = toServerArgs({ ...values, device: choice.device }, demoModelPath);
+    for (const { key, name, only } of FLAG_LIST) {
+      if (given.has(key) && only !== undefined && only !== args.device) notes.push(`${name}: no effect on a CPU`);
+    }
+    return { args, notes };
   };
 }
 

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { chooseDevice } from '../engine/probe.js';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { startServer } from '../server/server.js';
 import type { Log } from '../server/context.js';
@@ -29,7 +30,7 @@ export function launchCommand(): Command {
     );
   const options = addLaunchOptions(command, DEMO_MODEL_PATH);
   return command.action(async () => {
-    process.exitCode = await launch(options());
+    process.exitCode = await launch(options(chooseDevice));
   });
 }
 
@@ -39,7 +40,7 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
   if (args.logFormat === 'text') print(openingBanner(args, PACKAGE_VERSION, NUMERIC_CONTRACT));
   else log('info', `detinfer ${PACKAGE_VERSION}`, { numeric_contract: NUMERIC_CONTRACT, model: args.modelPath });
   for (const note of notes) log('warning', note);
-  ensureAddon(log);
+  if (args.device === 'cpu') ensureAddon(log);
 
   const stopRequested = stopSignal(log);
   const progress = createWeightProgress(process.stderr, log, args.logFormat);

@@ -1,14 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { addonPath } from '../engine/addon-path.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { Log } from '../server/context.js';
 import { PACKAGE_ROOT } from './package.js';
 
-const ADDON = join(PACKAGE_ROOT, 'build', 'Release', 'detinfer_cpu.node');
+const ADDON = addonPath('cpu');
 
 /**
- * Builds the native engine if it is missing, as it is where a package manager does not run the install scripts of
+ * Builds the native engine for the CPU if it is missing, as it is where a package manager does not run the install scripts of
  * dependencies. Throws DetinferError ENGINE_FAILED with what the build needs.
  */
 export function ensureAddon(log: Log): void {

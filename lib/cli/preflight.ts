@@ -1,13 +1,21 @@
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { readModelFolder } from '../engine/model-folder.js';
+import { checkOptions } from '../engine/options.js';
+import { gpuProblem } from '../engine/probe.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 
-/** Finds what would make a start fail before anything slow begins. Throws DetinferError INVALID_MODEL or INVALID_FLAG. */
+/**
+ * Finds what would make a start fail before anything slow begins.
+ * @throws DetinferError INVALID_FLAG, UNSUPPORTED, INVALID_MODEL, ENGINE_FAILED
+ */
 export async function preflight(args: ServerArgs): Promise<void> {
+  checkOptions(args);
   checkModelFolder(args);
   await checkPort(args.host, args.port);
+  const problem = args.device === 'cuda' ? gpuProblem(args.baseGpuId) : null;
+  if (problem !== null) throw problem;
 }
 
 function checkModelFolder(args: ServerArgs): void {

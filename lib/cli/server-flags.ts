@@ -1,8 +1,15 @@
-import { DetinferError } from '../protocol/errors.js';
-import type { ServerArgs } from '../protocol/server-args.js';
+import type { Device, ServerArgs } from '../protocol/server-args.js';
 import { decimal, integer, jsonObject, oneOf, text, type ParseValue } from './flag-values.js';
 
 export const GROUPS = ['Model', 'Server', 'Determinism and kernels', 'Memory and scheduling', 'Logging'] as const;
+
+/** A default that depends on the device that runs the model. */
+export class PerDevice<T> {
+  constructor(
+    readonly cpu: T,
+    readonly cuda: T,
+  ) {}
+}
 
 /** Everything about one flag of `detinfer launch`. Its name is its key in kebab case: modelPath is --model-path. */
 export interface ServerFlag<T> {
@@ -12,9 +19,11 @@ export interface ServerFlag<T> {
   value: string | null;
   parse: ParseValue<T>;
   /** undefined: computed from the other flags by `toServerArgs`, as `defaultText` says. */
-  default: T | undefined;
+  default: T | PerDevice<T> | undefined;
   /** Says what the default means where its value alone does not. */
   defaultText?: string;
+  /** The only device on which the flag has an effect. */
+  only?: Device;
   help: string;
 }
 
@@ -179,14 +188,36 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     value: 'NAME',
     parse: oneOf('fa3', 'flashinfer', 'triton'),
     default: 'fa3',
-    help: 'fa3, flashinfer or triton: the same bits from each; on a CPU the same code, too',
+    help: 'fa3, flashinfer or triton: the same bits from each; on a CPU the same code, too; on a GPU this version has fa3',
+  },
+  disableCudaGraph: {
+    ...switchFlag('Determinism and kernels', 'launch the kernels of every step one by one'),
+    only: 'cuda',
+  },
+  cudaGraphMaxBs: {
+    group: 'Determinism and kernels',
+    value: 'N',
+    parse: integer({ min: 1 }),
+    default: null,
+    defaultText: '256, or --max-running-requests if that is lower',
+    only: 'cuda',
+    help: 'largest batch of decodes that a CUDA graph is made for',
   },
   device: {
     group: 'Determinism and kernels',
     value: 'DEVICE',
-    parse: device,
-    default: 'cpu',
-    help: 'device that runs the model; this version has the CPU engine',
+    parse: oneOf('cpu', 'cuda'),
+    default: undefined,
+    defaultText: '`cuda` where the CUDA engine is built and a GPU answers, else `cpu`',
+    help: 'device that runs the model: the same bits from each',
+  },
+  baseGpuId: {
+    group: 'Determinism and kernels',
+    value: 'N',
+    parse: integer({ min: 0 }),
+    default: 0,
+    only: 'cuda',
+    help: 'index of the GPU that runs the model',
   },
   threads: {
     group: 'Determinism and kernels',
@@ -208,8 +239,8 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     group: 'Memory and scheduling',
     value: 'SHARE',
     parse: decimal({ exclusiveMin: 0, max: 1 }),
-    default: 0.85,
-    help: 'share of free memory for weights and KV cache',
+    default: new PerDevice(0.85, 0.88),
+    help: 'share of memory for weights and KV cache: of what is free on a CPU, of all that a GPU has',
   },
   maxTotalTokens: {
     group: 'Memory and scheduling',
@@ -223,10 +254,14 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     group: 'Memory and scheduling',
     value: 'TOKENS',
     parse: pageSize,
-    default: 16,
-    help: 'tokens per page of the KV cache, a multiple of 16',
+    default: new PerDevice(16, 128),
+    help: 'tokens per page of the KV cache: a multiple of 16; for fa3 on a GPU 16, 32, 64, 128 and so on',
   },
   disableRadixCache: switchFlag('Memory and scheduling', 'do not reuse the KV cache of shared prefixes'),
+  disableOverlapSchedule: {
+    ...switchFlag('Memory and scheduling', 'do not plan the next step while the GPU runs one'),
+    only: 'cuda',
+  },
   maxRunningRequests: {
     group: 'Memory and scheduling',
     value: 'N',
@@ -240,7 +275,7 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     value: 'N',
     parse: integer({ min: 1, max: 64 }),
     default: 1,
-    help: 'workers, each with the whole model; on a CPU they share cores and memory',
+    help: 'workers, each with the whole model: on GPUs of their own from --base-gpu-id on, or sharing the CPU and memory',
   },
   maxQueuedRequests: {
     group: 'Memory and scheduling',
@@ -256,7 +291,7 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     // A step lasts as long as its prompt tokens take, and every decode waits for it: on a CPU, 256 tokens of a small
     // model are seconds already.
     parse: integer({ min: 1, also: [-1] }),
-    default: 256,
+    default: new PerDevice(256, 8192),
     help: 'prompt tokens of one request per step; -1: the whole prompt at once',
   },
   maxPrefillTokens: {
@@ -310,9 +345,19 @@ export const FLAG_LIST = (Object.keys(SERVER_FLAGS) as FlagKey[]).map((key) => (
   ...(SERVER_FLAGS[key] as ServerFlag<unknown>),
 }));
 
-/** Fills in every default. `demoModelPath` is served when no model is given. */
+/** The default as a user reads it. @param quote marks up a value that can be typed. */
+export function describeDefault(flag: ServerFlag<unknown>, quote = (value: string): string => value): string {
+  const preset = flag.default;
+  if (flag.defaultText !== undefined) return flag.defaultText.replace(/`(.*?)`/g, (_, value: string) => quote(value));
+  if (preset instanceof PerDevice) return `${quote(`${preset.cpu}`)} on a CPU, ${quote(`${preset.cuda}`)} on a GPU`;
+  return quote(String(preset));
+}
+
+/** Fills in every default. `demoModelPath` is served when no model is given, on a CPU when no device is. */
 export function toServerArgs(given: Partial<Pick<ServerArgs, FlagKey>>, demoModelPath: string): ServerArgs {
-  const defaults = Object.fromEntries(FLAG_LIST.map((flag) => [flag.key, flag.default]));
+  const device = given.device ?? 'cpu';
+  const defaultOf = (preset: unknown): unknown => (preset instanceof PerDevice ? preset[device] : preset);
+  const defaults = Object.fromEntries(FLAG_LIST.map((flag) => [flag.key, defaultOf(flag.default)]));
   const isDemoModel = given.modelPath === undefined;
   const modelPath = given.modelPath ?? demoModelPath;
   return {
@@ -320,17 +365,10 @@ export function toServerArgs(given: Partial<Pick<ServerArgs, FlagKey>>, demoMode
     tokenizerPath: modelPath,
     servedModelName: isDemoModel ? 'detinfer-demo' : modelPath,
     ...given,
+    device,
     modelPath,
     isDemoModel,
   };
-}
-
-function device(name: string): 'cpu' {
-  if (name === 'cpu') return 'cpu';
-  if (name === 'cuda') {
-    throw new DetinferError('UNSUPPORTED', '--device cuda: this build has no CUDA engine. Leave the flag out for the CPU.');
-  }
-  throw new Error(`takes cpu, not '${name}'`);
 }
 
 function pageSize(value: string): number {

@@ -29,24 +29,6 @@ export const ACCEPTED_FLAGS: AcceptedFlag[] = [
     note: 'one device is what this version runs on',
   },
   {
-    names: ['--base-gpu-id'],
-    value: 'N',
-    parse: integer({ min: 0 }),
-    note: 'no effect on a CPU',
-  },
-  {
-    names: ['--disable-cuda-graph'],
-    value: null,
-    parse: () => true,
-    note: 'no effect: a CPU has no CUDA graphs',
-  },
-  {
-    names: ['--cuda-graph-max-bs'],
-    value: 'N',
-    parse: integer({ min: 1 }),
-    note: 'no effect: a CPU has no CUDA graphs',
-  },
-  {
     names: ['--sampling-backend'],
     value: 'NAME',
     parse: oneOf('pytorch', 'flashinfer'),
@@ -66,7 +48,7 @@ const OTHER_FLAGS = `
   --constrained-json- --cpu-offload-gb --crash-dump-folder --cuda-graph-bs --custom-weight-loader --debug-tensor-dump-
   --decode-attention-backend --deepep-mode --delete-ckpt-after-loading --disable-chunked-prefix-cache
   --disable-cuda-graph-padding --disable-custom-all-reduce --disable-fast-image-processor
-  --disable-flashinfer- --disable-hybrid-swa-memory --disable-outlines-disk-cache --disable-overlap-schedule
+  --disable-flashinfer- --disable-hybrid-swa-memory --disable-outlines-disk-cache
   --disable-shared-experts-fusion --disaggregation- --dist-init-addr --dist-timeout --download-dir --ds-
   --enable-cache-report --enable-custom-logit-processor --enable-deepep-moe --enable-dp- --enable-double-sparsity
   --enable-dynamic- --enable-eplb --enable-expert- --enable-flashinfer- --enable-hierarchical-cache --enable-lora

@@ -2,64 +2,72 @@ import { availableParallelism } from 'node:os';
 
 import { DetinferError, ERRORS, type ErrorCode } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
-import type { AttentionBackend, LoadFormat } from '../protocol/server-args.js';
-import { freeBytes, kvPages } from './kv-budget.js';
+import type { Device } from '../protocol/server-args.js';
+import { toNative, toResult } from './convert.js';
+import { checkGpu } from './gpu.js';
+import { checkDeviceWeights, devicePages, freeBytes, hostPages, type KvDemand } from './kv-budget.js';
 import { loadAddon } from './load-addon.js';
 import { readModelFolder } from './model-folder.js';
-import type { NativeEngine, NativeReport, NativeResult, NativeSample, NativeSlice } from './native.js';
+import type { NativeAddon, NativeEngine } from './native.js';
+import { checkContextLength, checkOptions, graphMaxBatch, stepTokens, type EngineOptions } from './options.js';
 import { readWeightTables } from './safetensors.js';
-import type { Engine, ForwardSlice, SampleSpec, ScoreResult, SliceResult } from './types.js';
+import type { Engine, ForwardSlice, SliceResult } from './types.js';
 
-/** What an engine is made of; ServerArgs has all of it. */
-export interface EngineOptions {
-  modelPath: string;
-  loadFormat: LoadFormat;
-  jsonModelOverrideArgs: string;
-  /** null: the model's own limit. */
-  contextLength: number | null;
-  /** null: from memFractionStatic. */
-  maxTotalTokens: number | null;
-  memFractionStatic: number;
-  pageSize: number;
-  /** null: all cores. */
-  threads: number | null;
-  maxRunningRequests: number;
-  chunkedPrefillSize: number;
-  attentionBackend: AttentionBackend;
-}
+export type { EngineOptions } from './options.js';
 
 /**
- * Loads a model. @param onProgress gets bytes of weights done and in all.
+ * Loads a model. @param onProgress gets bytes of weights done and in all. @param addon stands in for the device's own,
+ * in tests.
  * @throws DetinferError INVALID_MODEL, INVALID_WEIGHTS, UNSUPPORTED, INVALID_FLAG, OUT_OF_MEMORY, ENGINE_FAILED
  */
-export function loadEngine(options: EngineOptions, onProgress: (done: number, total: number) => void): Engine {
-  const addon = loadAddon();
+export function loadEngine(
+  options: EngineOptions,
+  onProgress: (done: number, total: number) => void,
+  addon?: NativeAddon,
+): AddonEngine {
+  checkOptions(options);
+  return load(options, onProgress, addon ?? loadAddon(options.device));
+}
+
+function load(
+  options: EngineOptions,
+  onProgress: (done: number, total: number) => void,
+  addon: NativeAddon,
+): AddonEngine {
+  const { device } = options;
   const folder = readModelFolder(options.modelPath, options.jsonModelOverrideArgs);
   const contextLength = options.contextLength ?? folder.contextLength;
-  checkOptions(options, contextLength, folder.contextLength);
+  checkContextLength(contextLength, folder.contextLength);
   return typedErrors(() => {
+    if (device === 'cuda') checkGpu(addon, options.baseGpuId);
     const native = new addon.NativeEngine({
       config: folder.config,
       threads: options.threads ?? availableParallelism(),
       weights: options.loadFormat === 'dummy' ? null : readWeightTables(folder.path),
+      ...(device === 'cuda' && { cuda: cudaOptions(options) }),
     });
     const facts = native.facts();
-    const pages = kvPages({
-      freeBytes: freeBytes(),
+    const demand: KvDemand = {
       weightBytes: facts.weightBytes,
       bytesPerToken: facts.kvBytesPerToken,
       pageSize: options.pageSize,
       maxTotalTokens: options.maxTotalTokens,
       memFractionStatic: options.memFractionStatic,
-    });
+    };
+    const memory = native.deviceMemory();
+    if (memory !== null) checkDeviceWeights(demand, memory);
+    // Host memory that weights take is not always seen to be taken, so it is budgeted before they are loaded.
+    const pagesOfHost = memory === null ? hostPages(demand, freeBytes()) : null;
     const weightBytesPerToken = native.load(onProgress);
+    native.reserve(stepTokens(options, contextLength), options.maxRunningRequests);
+    const pages = pagesOfHost ?? devicePages(demand, native.deviceMemory()!);
     native.allocateCache(options.pageSize, pages, contextLength);
     const maxTotalTokens = pages * options.pageSize;
-    return new CpuEngine(native, {
+    return new AddonEngine(addon, native, {
       numericContract: addon.numericContract,
       modelType: folder.modelType,
       architectures: folder.architectures,
-      device: 'cpu',
+      device,
       deviceName: facts.deviceName,
       dtype: 'bfloat16',
       attentionBackend: options.attentionBackend,
@@ -80,53 +88,59 @@ export function loadEngine(options: EngineOptions, onProgress: (done: number, to
 }
 
 /** Has the kernel kill this process when its parent dies, even while the engine keeps the event loop busy. */
-export function dieWithParent(): void {
-  loadAddon().dieWithParent();
+export function dieWithParent(device: Device): void {
+  loadAddon(device).dieWithParent();
 }
 
-function checkOptions(options: EngineOptions, contextLength: number, limit: number): void {
-  const positive = (value: number): boolean => Number.isInteger(value) && value > 0;
-  const refuse = (message: string): never => {
-    throw new DetinferError('INVALID_FLAG', message);
-  };
-  if (!positive(contextLength) || contextLength > limit) {
-    refuse(`--context-length ${contextLength}: it must be from 1 to the model's ${limit}`);
-  }
-  if (!positive(options.pageSize) || options.pageSize % 16 !== 0) {
-    refuse(`--page-size ${options.pageSize}: it must be a multiple of 16`);
-  }
-  if (options.threads !== null && !positive(options.threads)) {
-    refuse(`--threads ${options.threads}: it must be a positive integer`);
-  }
-  if (options.maxTotalTokens !== null && options.maxTotalTokens < options.pageSize) {
-    refuse(`--max-total-tokens ${options.maxTotalTokens}: it must be at least a page of ${options.pageSize} tokens`);
-  }
+function cudaOptions(options: EngineOptions): { device: number; attentionBackend: 'fa3'; graphMaxBatch: number } {
+  return { device: options.baseGpuId, attentionBackend: 'fa3', graphMaxBatch: graphMaxBatch(options) };
 }
 
-class CpuEngine implements Engine {
+/** The engine of an addon, on whichever device that addon is for. */
+export class AddonEngine implements Engine {
   readonly info: EngineInfo;
+  private readonly addon: NativeAddon;
   private readonly native: NativeEngine;
   private failed = false;
 
-  constructor(native: NativeEngine, info: EngineInfo) {
+  constructor(addon: NativeAddon, native: NativeEngine, info: EngineInfo) {
+    this.addon = addon;
     this.native = native;
     this.info = info;
   }
 
-  forward(slices: ForwardSlice[]): SliceResult[] {
-    if (this.failed) throw new DetinferError('ENGINE_FAILED', 'the engine has failed before; restart the server');
-    try {
-      return typedErrors(() => this.native.forward(slices.map(toNative))).map(toResult);
-    } catch (error) {
-      // A request that was refused has changed nothing.
-      this.failed = !(error instanceof DetinferError && error.code === 'INVALID_REQUEST');
-      throw error;
-    }
+  submit(slices: ForwardSlice[]): void {
+    this.guard(() => this.native.submit(slices.map(toNative)));
+  }
+
+  collect(): SliceResult[] {
+    return this.guard(() => this.native.collect()).map(toResult);
+  }
+
+  /** Logits of every scored and every drawing row, row-major; no step may be under way. For comparisons of engines. */
+  logits(slices: ForwardSlice[]): Float32Array {
+    return this.guard(() => this.native.logits(slices.map(toNative)));
+  }
+
+  /** Bytes per second that the device reads from its memory, measured now. */
+  measureBandwidth(): number {
+    return typedErrors(() => this.addon.measureBandwidth(this.info.threads));
   }
 
   close(): void {
     this.failed = true;
     this.native.close();
+  }
+
+  private guard<T>(body: () => T): T {
+    if (this.failed) throw new DetinferError('ENGINE_FAILED', 'the engine has failed before; restart the server');
+    try {
+      return typedErrors(body);
+    } catch (error) {
+      // A step that was refused has changed nothing.
+      this.failed = !(error instanceof DetinferError && error.code === 'INVALID_REQUEST');
+      throw error;
+    }
   }
 }
 
@@ -140,54 +154,4 @@ function typedErrors<T>(body: () => T): T {
     if (error instanceof DetinferError || code === undefined || !(code in ERRORS)) throw error;
     throw new DetinferError(code as ErrorCode, message, { cause: error });
   }
-}
-
-function int32s(values: ArrayLike<number>): Int32Array {
-  return values instanceof Int32Array ? values : Int32Array.from(values);
-}
-
-function float32s(values: ArrayLike<number>): Float32Array {
-  return values instanceof Float32Array ? values : Float32Array.from(values);
-}
-
-function toNative(slice: ForwardSlice): NativeSlice {
-  const { score, sample } = slice;
-  return {
-    tokens: int32s(slice.tokens),
-    start: slice.start,
-    pages: int32s(slice.pages),
-    logprobTemperature: slice.logprobTemperature,
-    score: score && { ...score, targets: int32s(score.targets), tokenIds: int32s(score.tokenIds) },
-    sample: sample && toNativeSample(sample),
-  };
-}
-
-function toNativeSample(sample: SampleSpec): NativeSample {
-  const { penalties } = sample;
-  return {
-    ...sample,
-    biasIds: int32s(sample.biasIds),
-    biasValues: float32s(sample.biasValues),
-    penalties: penalties && { ...penalties, ids: int32s(penalties.ids), counts: int32s(penalties.counts) },
-    tokenIds: int32s(sample.tokenIds),
-  };
-}
-
-const NO_REPORT: NativeReport = {
-  logprobs: new Float32Array(0),
-  topLogprobs: new Float32Array(0),
-  topIds: new Int32Array(0),
-  tokenIdLogprobs: new Float32Array(0),
-};
-
-function toResult(result: NativeResult): SliceResult {
-  const sampled = result.sampled ?? NO_REPORT;
-  return {
-    token: result.token,
-    logprob: sampled.logprobs[0] ?? NaN,
-    topLogprobs: sampled.topLogprobs,
-    topIds: sampled.topIds,
-    tokenIdLogprobs: sampled.tokenIdLogprobs,
-    score: (result.scored as ScoreResult | undefined) ?? null,
-  };
 }

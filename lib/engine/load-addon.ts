@@ -1,29 +1,34 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import { DetinferError } from '../protocol/errors.js';
+import type { Device } from '../protocol/server-args.js';
+import { addonPath, packageRoot } from './addon-path.js';
 import type { NativeAddon } from './native.js';
 
-const ADDON = join('build', 'Release', 'detinfer_cpu.node');
+/** What building each addon needs. */
+const NEEDS: Record<Device, string> = {
+  cpu: 'that needs g++, make and python3 (Debian: apt-get install g++ make python3)',
+  cuda: 'that needs the CUDA toolkit (nvcc 12.3 or newer) beside g++, make and python3; or run on the CPU with --device cpu',
+};
 
-let loaded: NativeAddon | undefined;
+const loaded = new Map<Device, NativeAddon>();
 
-/** Loads the native engine. @throws DetinferError ENGINE_FAILED that says how to build it */
-export function loadAddon(): NativeAddon {
-  loaded ??= requireAddon();
-  return loaded;
+/** Loads the native engine for a device. @throws DetinferError ENGINE_FAILED that says how to build it */
+export function loadAddon(device: Device): NativeAddon {
+  const addon = loaded.get(device) ?? requireAddon(device);
+  loaded.set(device, addon);
+  return addon;
 }
 
-function requireAddon(): NativeAddon {
+function requireAddon(device: Device): NativeAddon {
   const root = packageRoot();
-  const path = join(root, ADDON);
+  const path = addonPath(device);
   if (!existsSync(path)) {
     throw new DetinferError(
       'ENGINE_FAILED',
-      `The native engine is not built: ${path} is missing. Build it with \`npm run build\` in ${root}; ` +
-        'that needs g++, make and python3 (Debian: apt-get install g++ make python3).',
+      `The native engine for --device ${device} is not built: ${path} is missing. Build it with \`npm run build\` in ` +
+        `${root}; ${NEEDS[device]}.`,
     );
   }
   try {
@@ -32,15 +37,8 @@ function requireAddon(): NativeAddon {
     throw new DetinferError(
       'ENGINE_FAILED',
       `The native engine ${path} does not load: ${(error as Error).message}. It was perhaps built for another ` +
-        `Node.js or machine; build it again with \`npm run build\` in ${root}.`,
+        `Node.js or machine; build it again with \`npm run build\` in ${root}; ${NEEDS[device]}.`,
       { cause: error },
     );
   }
-}
-
-/** The folder that holds package.json: this file runs from dist/lib/engine. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
-  return folder;
 }

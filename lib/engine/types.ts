@@ -7,17 +7,26 @@ import type { EngineInfo } from '../protocol/messages.js';
 export interface Engine {
   readonly info: EngineInfo;
   /**
-   * Runs every slice through the model, writes its keys and values into its pages, and returns one result per slice,
-   * in order. Synchronous. What a slice gets does not depend on the others.
-   * @throws DetinferError ENGINE_FAILED; the engine is unusable afterwards.
+   * Starts a step: every slice goes through the model, and its keys and values into its pages. What a slice gets does
+   * not depend on the others. Steps run one after another, and at most two may be under way. Nothing that the slices
+   * refer to is read after the call.
+   * @throws DetinferError INVALID_REQUEST before anything ran; ENGINE_FAILED: the engine is unusable afterwards.
    */
-  forward(slices: ForwardSlice[]): SliceResult[];
+  submit(slices: ForwardSlice[]): void;
+  /**
+   * Waits for the oldest step that was not collected. @returns one result per slice, in order.
+   * @throws DetinferError as submit().
+   */
+  collect(): SliceResult[];
   close(): void;
 }
 
 /** A run of consecutive tokens of one sequence: a prefill chunk (many tokens) or a decode (one). */
 export interface ForwardSlice {
-  /** Ids at positions start, start + 1, …; at least one. */
+  /**
+   * Ids at positions start, start + 1, …; at least one. The last may be drawnBy(j): the token that slice j of the step
+   * submitted just before draws, whether that step was collected or not.
+   */
   tokens: ArrayLike<number>;
   /** Absolute position of tokens[0]; the keys and values of 0 … start-1 are already in the pages. */
   start: number;
@@ -29,6 +38,11 @@ export interface ForwardSlice {
   score: ScoreSpec | null;
   /** Draws a token from the logits of the last row, or null (a chunk that doesn't end its prompt). */
   sample: SampleSpec | null;
+}
+
+/** What stands for a token that is not known yet in ForwardSlice.tokens. @param slice of the step submitted before. */
+export function drawnBy(slice: number): number {
+  return -1 - slice;
 }
 
 export interface ScoreSpec {
@@ -57,6 +71,8 @@ export interface SampleSpec {
   biasValues: ArrayLike<number>;
   /** Tokens that were output before with their counts, or null when no penalty is set. */
   penalties: PenaltySpec | null;
+  /** Bit i % 32 of word i / 32: token i may be drawn, at least one; null: every token. Applies after the biases. */
+  allowed: Uint32Array | null;
   /** Report the drawn token's logprob. */
   logprob: boolean;
   top: number;

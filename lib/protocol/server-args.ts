@@ -24,9 +24,14 @@ export interface ServerArgs {
   dtype: 'auto' | 'bfloat16';
   kvCacheDtype: 'auto' | 'bfloat16';
   device: Device;
+  /** Index of the GPU that runs the model. */
+  baseGpuId: number;
   attentionBackend: AttentionBackend;
+  disableCudaGraph: boolean;
+  /** Largest batch of decodes that a CUDA graph is made for; null: see lib/engine/options.ts. */
+  cudaGraphMaxBs: number | null;
   enableDeterministicInference: boolean;
-  /** Share of free memory that weights and KV cache may take. */
+  /** Share that weights and KV cache may take: of the free memory on a CPU, of all of a GPU's. */
   memFractionStatic: number;
   maxRunningRequests: number;
   /** null: no limit. */
@@ -40,6 +45,8 @@ export interface ServerArgs {
   schedulePolicy: SchedulePolicy;
   pageSize: number;
   disableRadixCache: boolean;
+  /** On a GPU: do not plan a step while the one before runs. */
+  disableOverlapSchedule: boolean;
   /** Workers behind this server, each with the whole model. */
   dpSize: number;
   /** CPU threads of the engine; null: all cores, divided among the workers. */

@@ -3,8 +3,9 @@ import { RadixCache, ROOT } from './radix-cache.js';
 import type { Sequence } from './sequence.js';
 
 /**
- * The KV pages of all sequences. A page belongs to the prefix cache from the moment its last token is computed, so
- * whatever a sequence has computed outlives it until the room is needed.
+ * The KV pages of all sequences. A page belongs to the prefix cache from the moment the step of its last token is
+ * submitted and that token is known, so whatever a sequence has computed outlives it until the room is needed. Steps run
+ * in order: a page that is given up while a step that uses it is under way can go to a new owner at once.
  */
 export class KvMemory {
   readonly pool: PagePool;
@@ -55,11 +56,15 @@ export class KvMemory {
     return true;
   }
 
-  /** Moves a sequence's newly filled pages to the prefix cache. */
+  /**
+   * Moves a sequence's newly filled pages of known tokens to the prefix cache. They may be shared although the step that
+   * fills them is still under way, for whoever reads them does so in a later step.
+   */
   share(sequence: Sequence): void {
     if (!this.sharing) return;
     const { pages, tokens } = sequence;
-    for (let i = sequence.cachedPages; (i + 1) * this.pageSize <= sequence.computed; i++) {
+    const known = Math.min(sequence.computed, tokens.length);
+    for (let i = sequence.cachedPages; (i + 1) * this.pageSize <= known; i++) {
       const parent = i === 0 ? ROOT : pages.get(i - 1);
       const own = pages.get(i);
       const page = this.cache.insert(parent, tokens.view(0, tokens.length), i * this.pageSize, own);

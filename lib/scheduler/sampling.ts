@@ -45,6 +45,11 @@ export class Sampler {
     this.counts = hasPenalty ? new OutputCounts() : null;
   }
 
+  /** Whether what is drawn depends on the tokens drawn before, other than through the model. */
+  get dependsOnOutput(): boolean {
+    return this.counts !== null;
+  }
+
   /** @param position of the row that is sampled. @param outputLength number of tokens drawn so far. */
   spec(position: number, outputLength: number): SampleSpec {
     const bias = outputLength < this.minNewTokens ? this.earlyBias : this.bias;
@@ -60,6 +65,7 @@ export class Sampler {
       biasIds: bias.ids,
       biasValues: bias.values,
       penalties: this.penalties(),
+      allowed: null,
       logprob: this.logprob,
       top: this.top,
       tokenIds: this.tokenIds,

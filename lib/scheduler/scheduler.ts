@@ -8,16 +8,29 @@ import { Sequence } from './sequence.js';
 export interface SchedulerOptions extends PrefillLimits {
   maxRunningRequests: number;
   disableRadixCache: boolean;
+  /** Plan a step while the engine runs the one before. Changes no bit; of use where the engine is another device. */
+  overlap: boolean;
 }
 
+/** What a sequence computes in a step. */
 interface Scheduled {
   sequence: Sequence;
   length: number;
 }
 
+/** A slice of a step under way. */
+interface Submitted {
+  sequence: Sequence;
+  /** It goes as far as the sequence's tokens of its time: its result is a token, or the end. */
+  endsPrompt: boolean;
+}
+
 /**
- * Continuous batching over one engine: each step() runs a decode of every running request and chunks of prompts in one
- * forward. Requests start first come, first served. When pages run out, the youngest running request gives up its pages
+ * Continuous batching over one engine: each step is a decode of every running request and chunks of prompts. With
+ * `overlap`, step() submits the next step before it takes in the results of the one before, whose tokens it does not know
+ * yet. A request that turns out to have ended has one slice too many in the step under way, whose result is dropped.
+ *
+ * Requests start first come, first served. When pages run out, the youngest running request gives up its pages
  * and goes back to its place in the queue; later it computes prompt and output so far again (to the same bits) and goes
  * on. So the oldest running request always progresses, and every request ends.
  */
@@ -32,6 +45,8 @@ export class Scheduler {
   /** Both in order of arrival. */
   private running: Sequence[] = [];
   private waiting: Sequence[] = [];
+  /** Steps submitted and not collected, the oldest first: none or one between two calls of step(). */
+  private readonly underWay: Submitted[][] = [];
   private arrivals = 0;
   private steps = 0;
   private preemptions = 0;
@@ -50,7 +65,7 @@ export class Scheduler {
 
   /** Whether step() has anything to do. */
   get isBusy(): boolean {
-    return this.live.size > 0;
+    return this.live.size > 0 || this.underWay.length > 0;
   }
 
   /**
@@ -89,20 +104,51 @@ export class Scheduler {
   }
 
   /**
-   * Plans a step, runs it and returns what came of it, in order of arrival.
+   * Plans a step, submits it and returns what came of the step before (with `overlap`) or of this one, in order of
+   * arrival.
    * @throws DetinferError ENGINE_FAILED from the engine; the scheduler is unusable afterwards.
    */
   step(): RequestEvent[] {
     if (!this.isBusy) return [];
-    const batch = this.plan();
-    if (batch.length === 0) throw new Error(`no request can run, yet ${this.live.size} are live`);
+    const events: RequestEvent[] = [];
+    if (this.running.some((sequence) => sequence.needsKnownTokens)) events.push(...this.collect());
+    let batch = this.plan();
+    if (batch === null) {
+      events.push(...this.collect());
+      batch = this.plan()!;
+    }
+    if (batch.length > 0) this.submit(batch);
+    else if (this.underWay.length === 0 && this.live.size > 0) {
+      throw new Error(`no request can run, yet ${this.live.size} are live`);
+    }
+    const mayStayUnderWay = this.options.overlap && batch.length > 0 ? 1 : 0;
+    while (this.underWay.length > mayStayUnderWay) events.push(...this.collect());
+    return events;
+  }
+
+  private submit(batch: Scheduled[]): void {
+    const step: Submitted[] = [];
+    const slices = batch.map(({ sequence, length }, index) => {
+      step.push({ sequence, endsPrompt: length === sequence.pending });
+      return sequence.advance(length, index);
+    });
+    this.engine.submit(slices);
+    this.underWay.push(step);
     this.steps++;
-    const results = this.engine.forward(batch.map(({ sequence, length }) => sequence.slice(length)));
+    for (const { sequence } of batch) this.memory.share(sequence);
+  }
+
+  /** Takes in the results of the oldest step under way. @returns what came of it, in order of arrival. */
+  private collect(): RequestEvent[] {
+    const step = this.underWay.shift()!;
+    const results = this.engine.collect();
     const events: RequestEvent[] = [];
     let anyEnded = false;
-    for (let i = 0; i < batch.length; i++) {
-      const { sequence, length } = batch[i]!;
-      const event = sequence.accept(length, results[i]!);
+    for (let i = 0; i < step.length; i++) {
+      const { sequence, endsPrompt } = step[i]!;
+      // Nobody is preempted while a step is under way, so one that does not run has ended.
+      if (!sequence.isRunning) continue;
+      const event = sequence.accept(endsPrompt, results[i]!);
       this.memory.share(sequence);
       if (event === null) continue;
       events.push(event);
@@ -111,13 +157,13 @@ export class Scheduler {
       anyEnded = true;
     }
     if (anyEnded) this.running = this.running.filter((sequence) => sequence.isRunning);
-    if (!this.isBusy) this.memory.checkIdle();
+    if (this.live.size === 0) this.memory.checkIdle();
     return events;
   }
 
   /** Empties the prefix cache, unless requests are live. */
   flushCache(): { success: boolean; message: string } {
-    if (this.isBusy) {
+    if (this.live.size > 0) {
       const message = `the cache is in use: ${this.running.length} requests run and ${this.waiting.length} wait`;
       return { success: false, message };
     }
@@ -148,7 +194,8 @@ export class Scheduler {
     return new DetinferError('INVALID_REQUEST', `the prompt has ${length} tokens, ${limit}`);
   }
 
-  private plan(): Scheduled[] {
+  /** Plans the next step. @returns null when it takes a preemption and a step is under way: collect that one first. */
+  private plan(): Scheduled[] | null {
     const batch: Scheduled[] = [];
     let prefillTokens = 0;
     // Preemption takes requests from the end of `running`, which this loop has not reached.
@@ -156,7 +203,12 @@ export class Scheduler {
       const sequence = this.running[i]!;
       const { pending } = sequence;
       const length = chunkLength(pending, prefillTokens, this.options);
-      if (length === 0 || !this.makeRoom(sequence, length)) continue;
+      if (length === 0) continue;
+      if (!this.memory.reserve(sequence, length)) {
+        // The step under way may end requests and free their pages.
+        if (this.underWay.length > 0) return null;
+        if (!this.makeRoom(sequence, length)) continue;
+      }
       if (pending > 1) prefillTokens += length;
       batch.push({ sequence, length });
     }
@@ -185,7 +237,7 @@ export class Scheduler {
     if (this.waiting.length === 0) return;
     const runningBefore = this.running.length;
     const demand = (sequence: Sequence, held: number): number =>
-      pageDemand(sequence.tokens.length, held, this.pageSize);
+      pageDemand(sequence.length, held, this.pageSize);
     let reserved = 0;
     for (const running of this.running) reserved += demand(running, running.pages.length);
     for (const sequence of this.waiting) {

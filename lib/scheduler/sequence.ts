@@ -1,13 +1,14 @@
-import type { ForwardSlice, ScoreSpec, SliceResult } from '../engine/types.js';
+import { drawnBy, type ForwardSlice, type ScoreSpec, type SliceResult } from '../engine/types.js';
 import type { FinishReason, RequestEvent, TokenLogprob, WorkerRequest } from '../protocol/messages.js';
 import { IntList } from './int-list.js';
 import { outputEntry, scoredEntry, unscoredEntry } from './logprobs.js';
 import { Sampler } from './sampling.js';
 
 /**
- * One request and its progress. `tokens` are known; the keys and values of the first `computed` of them are in `pages`.
- * A sequence is a prefill while more than one known token is not computed, and a decode when just the last one isn't;
- * nothing else tells the two apart, so a preempted sequence merely starts over with computed = 0.
+ * One request and its progress. `tokens` are known; up to two more are being drawn by steps that are under way. The keys
+ * and values of the first `computed` of all these are in `pages`, or will be before any later step looks. A sequence is a
+ * prefill while more than one of them is not computed, and a decode when just the last one isn't; nothing else tells the
+ * two apart, so a preempted sequence merely starts over with computed = 0.
  */
 export class Sequence {
   readonly id: string;
@@ -32,7 +33,13 @@ export class Sequence {
   /** Number of tokens at which the length limit ends the request. */
   private readonly maxLength: number;
   private readonly promptLogprobs: TokenLogprob[] = [];
+  /** The first row that is still to be scored; promptLength - 1 or more when none is. */
+  private nextScored: number;
   private promptSent: boolean;
+  /** Number of tokens that steps under way draw. */
+  private drawing = 0;
+  /** The slice of the step submitted last that draws this sequence's next token, if drawing > 0. */
+  private drawingSlice = 0;
 
   /** @param lengthLimit most tokens, prompt and output together, that the engine can hold. */
   constructor(request: WorkerRequest, arrival: number, lengthLimit: number) {
@@ -51,14 +58,27 @@ export class Sequence {
       this.sampler.record(id);
     }
     const first = this.promptStart;
+    this.nextScored = this.promptLength;
     if (request.logprobs !== null && first < this.promptLength && !this.promptSent) {
+      this.nextScored = first;
       this.promptLogprobs.push(unscoredEntry(request.logprobs, this.tokens.get(first)));
     }
   }
 
-  /** Number of known tokens that are not computed; at least 1 in a live sequence. */
+  /** Number of tokens, those being drawn included. */
+  get length(): number {
+    return this.tokens.length + this.drawing;
+  }
+
+  /** Number of tokens that are to be computed; 0 once the steps under way bring the sequence to its length limit. */
   get pending(): number {
-    return this.tokens.length - this.computed;
+    const reachesLimit = this.drawing > 0 && this.length >= this.maxLength;
+    return reachesLimit ? 0 : this.length - this.computed;
+  }
+
+  /** Whether the next slice can't be made before the tokens being drawn are known. */
+  get needsKnownTokens(): boolean {
+    return this.sampler.dependsOnOutput && this.drawing > 0 && this.pending > 0;
   }
 
   /** Number of leading tokens that may come from the prefix cache: no row that is still to be scored, nor the last. */
@@ -67,26 +87,39 @@ export class Sequence {
     return this.nextScored < this.promptLength - 1 ? Math.min(last, this.nextScored) : last;
   }
 
-  /** The slice that computes the next `length` pending tokens. */
-  slice(length: number): ForwardSlice {
+  /**
+   * Moves on by the next `length` pending tokens. @param index of the slice in its step.
+   * @returns the slice that computes them; its arrays are valid until the sequence changes.
+   */
+  advance(length: number, index: number): ForwardSlice {
     const start = this.computed;
     const end = start + length;
-    const draws = end === this.tokens.length && end < this.maxLength;
-    return {
-      tokens: this.tokens.view(start, end),
+    const draws = end === this.length && end < this.maxLength;
+    const slice: ForwardSlice = {
+      // The token being drawn is pending alone: the step that draws it has computed all that come before.
+      tokens: this.drawing > 0 ? [drawnBy(this.drawingSlice)] : this.tokens.view(start, end),
       start,
       pages: this.pages.view(0, this.pages.length),
       logprobTemperature: this.sampler.logprobTemperature,
       score: this.scoreSpec(start, end),
       sample: draws ? this.sampler.spec(end - 1, end - this.promptLength) : null,
     };
+    this.computed = end;
+    this.nextScored += slice.score?.targets.length ?? 0;
+    if (draws) {
+      this.drawing++;
+      this.drawingSlice = index;
+    }
+    return slice;
   }
 
-  /** Takes in what slice(length) gave. @returns the event to emit; null when a chunk did not end the prompt. */
-  accept(length: number, result: SliceResult): RequestEvent | null {
-    this.computed += length;
+  /**
+   * Takes in the result of the oldest slice of advance() that has none. @param endsPrompt whether it went as far as the
+   * tokens of its time. @returns the event to emit; null when a chunk did not end the prompt.
+   */
+  accept(endsPrompt: boolean, result: SliceResult): RequestEvent | null {
     this.acceptScores(result);
-    if (this.pending > 0) return null;
+    if (!endsPrompt) return null;
     const event: RequestEvent = { id: this.id, tokens: [] };
     if (!this.promptSent) {
       event.prompt = { cachedTokens: this.cachedTokens ?? 0, logprobs: this.promptLogprobs };
@@ -94,7 +127,8 @@ export class Sequence {
     }
     const { logprobs } = this.request;
     if (logprobs !== null) event.logprobs = [];
-    if (this.tokens.length < this.maxLength) {
+    if (this.drawing > 0) {
+      this.drawing--;
       this.tokens.push(result.token);
       this.sampler.record(result.token);
       event.tokens.push(result.token);
@@ -107,13 +141,6 @@ export class Sequence {
 
   private get promptStart(): number {
     return this.request.logprobs?.promptStart ?? this.promptLength;
-  }
-
-  /** The first row that is still to be scored; promptLength - 1 or more when none is. */
-  private get nextScored(): number {
-    // No entries: none are wanted, or they were sent by an earlier worker. The first entry has no row of its own, so
-    // the entries' number is one more than that of the scored rows.
-    return this.promptLogprobs.length === 0 ? this.promptLength : this.promptStart + this.promptLogprobs.length - 1;
   }
 
   private scoreSpec(start: number, end: number): ScoreSpec | null {
@@ -133,10 +160,11 @@ export class Sequence {
     const { score } = result;
     const { logprobs } = this.request;
     if (score === null || logprobs === null) return;
-    const first = this.nextScored;
+    // The next entry is that of the prompt's token with this index.
+    const first = this.promptStart + this.promptLogprobs.length;
     const rows = score.logprobs.length;
     for (let row = 0; row < rows; row++) {
-      this.promptLogprobs.push(scoredEntry(logprobs, this.tokens.get(first + row + 1), score, row, rows));
+      this.promptLogprobs.push(scoredEntry(logprobs, this.tokens.get(first + row), score, row, rows));
     }
   }
 

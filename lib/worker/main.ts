@@ -36,7 +36,7 @@ function fail(type: 'startFailed' | 'fatal', error: unknown): void {
 async function start(args: ServerArgs): Promise<void> {
   const { dieWithParent, loadEngine } = await import('../engine/engine.js');
   // Loading weights and long steps keep the event loop from noticing that the parent is gone.
-  dieWithParent();
+  dieWithParent(args.device);
   let lastProgress = -Infinity;
   const engine = loadEngine(args, (done, total) => {
     const now = performance.now();
@@ -49,6 +49,7 @@ async function start(args: ServerArgs): Promise<void> {
     maxPrefillTokens: args.maxPrefillTokens,
     maxRunningRequests: engine.info.maxRunningRequests,
     disableRadixCache: args.disableRadixCache,
+    overlap: engine.info.device === 'cuda' && !args.disableOverlapSchedule,
   });
   const loop = new WorkerLoop(scheduler, args.decodeLogInterval, send, (error) => fail('fatal', error));
   serving = { engine, loop };

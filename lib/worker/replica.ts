@@ -133,10 +133,11 @@ async function pause(failures: number, signal: AbortSignal): Promise<void> {
   await sleep(delay, undefined, { signal }).catch(() => {});
 }
 
-/** What each of several workers on the CPU of one machine may take. */
-export function replicaArgs(args: ServerArgs): ServerArgs {
+/** Of the replica with this index: a GPU of its own, or its share of the CPU and memory of the machine. */
+export function replicaArgs(args: ServerArgs, index: number): ServerArgs {
   const { dpSize, device, memFractionStatic, threads } = args;
-  if (dpSize === 1 || device !== 'cpu') return args;
+  if (device !== 'cpu') return { ...args, baseGpuId: args.baseGpuId + index };
+  if (dpSize === 1) return args;
   return {
     ...args,
     memFractionStatic: memFractionStatic / dpSize,

@@ -57,7 +57,7 @@ export class Replicas {
         progress[index] = done;
         handlers.onProgress(progress.reduce((sum, bytes) => sum + bytes), total * args.dpSize);
       };
-      this.replicas.push(this.makeReplica(index, replicaArgs(args), onProgress, start));
+      this.replicas.push(this.makeReplica(index, replicaArgs(args, index), onProgress, start));
     }
   }
 

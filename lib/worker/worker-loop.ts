@@ -7,8 +7,9 @@ import { DecodeLog } from './decode-log.js';
 export type ServingMessage = Exclude<ToWorker, { type: 'start' | 'shutdown' }>;
 
 /**
- * Steps the scheduler while requests are live. Between two steps the event loop gets its turn, so that every message
- * that has arrived is heeded before the next plan; without requests nothing runs.
+ * Steps the scheduler while it is busy. Between two steps the event loop gets its turn, so that every message that has
+ * arrived is heeded before the next plan, while the engine may be at work on a step that was submitted; without requests
+ * nothing runs.
  */
 export class WorkerLoop {
   private readonly scheduler: Scheduler;

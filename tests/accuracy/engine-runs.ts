@@ -15,21 +15,29 @@ export const MODEL_FOLDERS: Readonly<Record<string, string>> = {
   'llama31-tiny': join(FIXTURES, 'llama31-tiny'),
 };
 
-export function load(modelPath: string, options: Partial<EngineOptions> = {}): Engine {
-  const defaults: EngineOptions = {
+export function defaultOptions(modelPath: string): EngineOptions {
+  return {
     modelPath,
     loadFormat: 'auto',
     jsonModelOverrideArgs: '{}',
     contextLength: null,
     maxTotalTokens: 4096,
     memFractionStatic: 0.8,
+    device: 'cpu',
+    baseGpuId: 0,
     pageSize: 16,
     threads: 2,
     maxRunningRequests: 8,
     chunkedPrefillSize: -1,
+    maxPrefillTokens: 16384,
     attentionBackend: 'fa3',
+    disableCudaGraph: false,
+    cudaGraphMaxBs: null,
   };
-  return loadEngine({ ...defaults, ...options }, () => {});
+}
+
+export function load(modelPath: string, options: Partial<EngineOptions> = {}): Engine {
+  return loadEngine({ ...defaultOptions(modelPath), ...options }, () => {});
 }
 
 export function readJson<T>(path: string): T {
@@ -48,6 +56,7 @@ export const GREEDY: SampleSpec = {
   biasIds: [],
   biasValues: [],
   penalties: null,
+  allowed: null,
   logprob: true,
   top: 0,
   tokenIds: [],
@@ -58,10 +67,16 @@ export function pagesFor(length: number, pageSize: number): Int32Array {
   return Int32Array.from({ length: Math.ceil(length / pageSize) }, (_, i) => i);
 }
 
+/** Runs one step to its end. */
+export function forward(engine: Engine, slices: ForwardSlice[]): SliceResult[] {
+  engine.submit(slices);
+  return engine.collect();
+}
+
 export function forwardOne(engine: Engine, slice: Partial<ForwardSlice> & Pick<ForwardSlice, 'tokens'>): SliceResult {
   const start = slice.start ?? 0;
   const pages = pagesFor(start + slice.tokens.length, engine.info.pageSize);
-  return engine.forward([{ start, pages, logprobTemperature: 1, score: null, sample: null, ...slice }])[0]!;
+  return forward(engine, [{ start, pages, logprobTemperature: 1, score: null, sample: null, ...slice }])[0]!;
 }
 
 /** Generates `count` tokens after a prompt, one step each. */

@@ -8,8 +8,11 @@
 namespace detinfer::testing {
 
 extern const TestTable kCudaAttentionTests;
+extern const TestTable kCudaLinearTests;
+extern const TestTable kCudaSamplerTests;
+extern const TestTable kCudaSmallOpsTests;
 
-const TestTable* const kTables[] = {&kCudaAttentionTests};
+const TestTable* const kTables[] = {&kCudaLinearTests, &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaAttentionTests};
 
 }  // namespace detinfer::testing
 

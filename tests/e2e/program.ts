@@ -17,8 +17,8 @@ export interface Program {
 }
 
 /** Starts a program in a process group of its own, as a terminal does. */
-export function start(command: string, args: string[], cwd = PACKAGE_ROOT): Program {
-  const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' };
+export function start(command: string, args: string[], cwd = PACKAGE_ROOT, environment = process.env): Program {
+  const env = { ...environment, NO_COLOR: '1', FORCE_COLOR: '0' };
   const child = spawn(command, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   child.stdout?.on('data', (data: Buffer) => (output += data.toString()));

@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "engine/loader.h"
-#include "kernels/cpu_ops.h"
+#include "device/cpu_ops.h"
 #include "models/model.h"
 #include "tests/native/isa.h"
 #include "tests/native/operands.h"

@@ -2,8 +2,7 @@
 // kernels/attention/{merge,weight}.h.
 #pragma once
 
-#include <cuda_bf16.h>
-
+#include "core/bf16_vector.cuh"
 #include "core/numerics.h"
 #include "kernels/attention/attention_cuda.h"
 
@@ -26,11 +25,5 @@ __device__ __forceinline__ float next_max(float running_max, float block_max) {
 
 /// The factor between what was summed against maximum `from` and what is summed against `to`.
 __device__ __forceinline__ float rescale(float from, float to) { return exp2_f32(from == to ? 0.0f : from - to); }
-
-/// Two f32 as bf16, the first in the lower half.
-__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return reinterpret_cast<const uint32_t&>(pair);
-}
 
 }  // namespace detinfer::fa3

@@ -19,7 +19,7 @@ struct Softmax {
   double log_total = 0.0;
 
   /// log(softmax) of an element x; never -0, whichever zero x and max are.
-  float logprob(float x) const { return float(double(x) - double(max) - log_total) + 0.0f; }
+  DETINFER_HD float logprob(float x) const { return float(double(x) - double(max) - log_total) + 0.0f; }
 };
 
 /// Bounds of a row; `finite` is false when an infinity or NaN is in it.
@@ -30,7 +30,7 @@ struct Range {
 };
 
 /// An integer that orders like the float: -0 equals +0, a NaN lies beyond the infinities.
-inline int32_t order_key(float x) {
+DETINFER_HD int32_t order_key(float x) {
   const int32_t bits = int32_t(float_bits(x + 0.0f));
   return bits ^ ((bits >> 31) & 0x7FFFFFFF);
 }

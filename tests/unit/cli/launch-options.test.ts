@@ -8,7 +8,7 @@ function parse(...argv: string[]): LaunchOptions {
   const command = new Command('launch').exitOverride().configureOutput({ outputError: () => {} });
   const read = addLaunchOptions(command, '/models/demo');
   command.parse(argv, { from: 'user' });
-  return read();
+  return read(() => ({ device: 'cpu', note: null }));
 }
 
 function refusal(...argv: string[]): DetinferError {
@@ -43,6 +43,20 @@ describe('launch flags', () => {
       weightVersion: 'default',
     });
     expect(notes).toEqual([]);
+  });
+
+  test('have defaults of their own on a GPU', () => {
+    expect(parse('--device', 'cuda').args).toMatchObject({
+      device: 'cuda',
+      chunkedPrefillSize: 8192,
+      pageSize: 128,
+      memFractionStatic: 0.88,
+      cudaGraphMaxBs: null,
+      disableCudaGraph: false,
+      disableOverlapSchedule: false,
+      baseGpuId: 0,
+    });
+    expect(parse('--device', 'cuda', '--page-size', '64').args.pageSize).toBe(64);
   });
 
   test('fill every field of the server arguments', () => {
@@ -95,7 +109,7 @@ describe('launch flags', () => {
     [['--json-model-override-args', '{'], /--json-model-override-args needs a JSON object: /],
     [['--host', ''], /--host needs a value/],
     [['--host', '--port'], /--host needs a value, not '--port'/],
-    [['--device', 'tpu'], /--device takes cpu, not 'tpu'/],
+    [['--device', 'tpu'], /--device takes cpu \| cuda, not 'tpu'/],
     [['--port', '1', '--port', '2'], /--port is given twice/],
     [['--log-requests', '--log-requests'], /--log-requests is given twice/],
     [['--model', '/a', '--model-path', '/b'], /--model-path is given twice/],
@@ -108,7 +122,6 @@ describe('launch flags', () => {
   });
 
   test('say what is not supported', () => {
-    expect(refusal('--device', 'cuda')).toMatchObject({ code: 'UNSUPPORTED', message: /no CUDA engine/ });
     expect(refusal('--tp-size', '2')).toMatchObject({ code: 'UNSUPPORTED', message: /--tp-size 2/ });
     expect(refusal('--tp', '1', '--tensor-parallel-size', '1').message).toMatch(/given twice/);
   });
@@ -117,8 +130,9 @@ describe('launch flags', () => {
     const { notes } = parse('--tp', '1', '--disable-cuda-graph', '--sampling-backend', 'pytorch');
     expect(notes).toEqual([
       expect.stringMatching(/^--tp 1: /),
-      expect.stringMatching(/^--disable-cuda-graph: no effect/),
       expect.stringMatching(/^--sampling-backend pytorch: no effect/),
+      '--disable-cuda-graph: no effect on a CPU',
     ]);
+    expect(parse('--device', 'cuda', '--disable-cuda-graph').notes).toEqual([]);
   });
 });

@@ -52,6 +52,8 @@ describe('detinfer', () => {
     [['launch', '--model-path', 'Qwen/Qwen3-8B'], 'INVALID_MODEL', 'this version does not download models'],
     [['launch', '--model-path', '/nonexistent'], 'INVALID_MODEL', '/nonexistent'],
     [['launch', '--context-length', '100000'], 'INVALID_FLAG', 'at most 4096 tokens'],
+    [['launch', '--device', 'cuda', '--attention-backend', 'triton'], 'UNSUPPORTED', 'on a GPU this version has fa3 alone'],
+    [['launch', '--device', 'cuda', '--page-size', '48'], 'INVALID_FLAG', '--page-size 48: fa3 on a GPU takes 16, 32'],
     [['lunch'], 'INVALID_FLAG', "unknown command 'lunch'"],
   ])('%j ends with one line: %s', (argv, code, message) => {
     const result = detinfer(...argv);
@@ -60,5 +62,14 @@ describe('detinfer', () => {
     expect(result.stderr).toContain(`error ${code}: `);
     expect(result.stderr).toContain(message);
     expect(result.stderr).not.toContain('secret');
+  });
+
+  test('--device cuda without such a GPU ends with one line that says what is missing', () => {
+    // Whatever this machine has, it does not have so many GPUs.
+    const result = detinfer('launch', '--device', 'cuda', '--base-gpu-id', '1000', '--port', '0');
+    expect(result).toMatchObject({ code: 1, stdout: '' });
+    expect(result.stderr).toMatch(
+      /^error (ENGINE_FAILED: The native engine for --device cuda is not built|UNSUPPORTED: --device cuda|INVALID_FLAG: --base-gpu-id 1000)[^\n]+\n$/,
+    );
   });
 });

@@ -5,6 +5,7 @@ import { afterAll, describe, expect, test } from '@jest/globals';
 import type { Engine, ForwardSlice, SampleSpec } from '../../../lib/engine/types.js';
 import {
   FIXTURES,
+  forward,
   forwardOne,
   GREEDY,
   load,
@@ -31,7 +32,7 @@ function scoreInChunks(engine: Engine, tokens: number[], chunk: number, pages: I
   const values: number[] = [];
   for (let start = 0; start < tokens.length; start += chunk) {
     const end = Math.min(start + chunk, tokens.length);
-    const { score } = engine.forward([sliceOf(tokens, start, end, pages)])[0]!;
+    const { score } = forward(engine, [sliceOf(tokens, start, end, pages)])[0]!;
     values.push(...score!.logprobs, ...score!.topLogprobs, ...score!.topIds, ...score!.tokenIdLogprobs);
   }
   return values;
@@ -42,7 +43,7 @@ function logprobsInChunks(engine: Engine, tokens: number[], chunk: number, pages
   const values: number[] = [];
   for (let start = 0; start < tokens.length; start += chunk) {
     const end = Math.min(start + chunk, tokens.length);
-    values.push(...engine.forward([sliceOf(tokens, start, end, pages)])[0]!.score!.logprobs);
+    values.push(...forward(engine, [sliceOf(tokens, start, end, pages)])[0]!.score!.logprobs);
   }
   return values;
 }
@@ -80,9 +81,9 @@ describe.each(['qwen3-tiny', 'llama31-tiny', 'demo'])('%s', (name) => {
     const own = Int32Array.from({ length: 10 }, (_, page) => 100 + page);
     // Mates are a step ahead; then they decode while the sequence is prefilled, between them.
     const first = mates.map((mate) => sliceOf(mate.tokens, 0, mate.tokens.length - 1, mate.pages));
-    engine.forward([...first, sliceOf(tokens, 0, 50, own)]);
+    forward(engine, [...first, sliceOf(tokens, 0, 50, own)]);
     const [a, b, c] = mates.map(({ tokens: t, pages }) => sliceOf(t, t.length - 1, t.length, pages));
-    const rest = engine.forward([a!, b!, sliceOf(tokens, 50, LENGTH, own), c!])[2]!;
+    const rest = forward(engine, [a!, b!, sliceOf(tokens, 50, LENGTH, own), c!])[2]!;
     expect([...rest.score!.logprobs]).toStrictEqual(expected.slice(50));
   });
 
@@ -91,7 +92,7 @@ describe.each(['qwen3-tiny', 'llama31-tiny', 'demo'])('%s', (name) => {
     const pages = pagesFor(LENGTH, pageSize);
     const slice = { tokens, start: 0, pages, logprobTemperature: 0.7, score: null };
     const draw = (spec: SampleSpec, mates: ForwardSlice[]): [number, number, number[]] => {
-      const { token, logprob, topLogprobs } = engine.forward([...mates, { ...slice, sample: spec }]).at(-1)!;
+      const { token, logprob, topLogprobs } = forward(engine, [...mates, { ...slice, sample: spec }]).at(-1)!;
       return [token, logprob, [...topLogprobs]];
     };
     const mate = { ...slice, tokens: makeTokens(engine, 9), pages: pages.map((page) => page + 50), sample };
@@ -101,7 +102,7 @@ describe.each(['qwen3-tiny', 'llama31-tiny', 'demo'])('%s', (name) => {
     expect(scored.at(-1)).toBe(alone[1]);
     const last = { ...slice, tokens: tokens.slice(-1), start: LENGTH - 1 };
     const drawn = [...Array(60).keys()].map(
-      (position) => engine.forward([{ ...last, sample: { ...sample, temperature: 3, position } }])[0]!.token,
+      (position) => forward(engine, [{ ...last, sample: { ...sample, temperature: 3, position } }])[0]!.token,
     );
     expect(new Set(drawn).size).toBeGreaterThan(1);
   });

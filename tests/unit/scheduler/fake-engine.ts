@@ -8,10 +8,15 @@ const { floor } = Math;
 /**
  * An engine whose KV pages hold token ids and whose results are hashes of what a row reads through its page table, so
  * that a wrong page, a stale one or a hole changes the answer. It refuses slices that break the engine's preconditions.
+ * A step runs when it is collected, as late as a device could: whatever was done after it was submitted must not matter.
  */
 export class FakeEngine implements Engine {
   readonly info: EngineInfo;
+  /** Every step that was submitted, with the tokens that it was given. */
   readonly forwards: ForwardSlice[][] = [];
+  private readonly underWay: ForwardSlice[][] = [];
+  /** What the slices of the step that ran last drew. */
+  private drawn: number[] = [];
   private readonly cells: Int32Array;
 
   constructor(pageSize: number, pages: number, contextLength: number) {
@@ -39,17 +44,39 @@ export class FakeEngine implements Engine {
     };
   }
 
-  forward(slices: ForwardSlice[]): SliceResult[] {
+  submit(slices: ForwardSlice[]): void {
+    if (this.underWay.length === 2) throw new Error('two steps are under way');
+    // The scheduler's arrays may change from now on.
+    const step = slices.map(copySlice);
+    this.forwards.push(step);
+    this.underWay.push(step);
+  }
+
+  collect(): SliceResult[] {
+    const step = this.underWay.shift();
+    if (step === undefined) throw new Error('no step is under way');
+    const slices = step.map((slice) => this.withKnownTokens(slice));
     this.check(slices);
     // All slices write before any reads, as in an engine that runs layer by layer.
     for (const { tokens, start, pages } of slices) {
       for (let i = 0; i < tokens.length; i++) this.cells[this.cell(pages, start + i)] = tokens[i]!;
     }
-    this.forwards.push(slices);
-    return slices.map((slice) => this.run(slice));
+    const results = slices.map((slice) => this.run(slice));
+    this.drawn = results.map(({ token }) => token);
+    return results;
   }
 
   close(): void {}
+
+  private withKnownTokens(slice: ForwardSlice): ForwardSlice {
+    const last = slice.tokens.length - 1;
+    const source = -1 - slice.tokens[last]!;
+    if (source < 0) return slice;
+    const tokens = Array.from(slice.tokens);
+    // drawn[source] is -1 or absent where nothing was drawn; check() refuses such a token.
+    tokens[last] = this.drawn[source] ?? -1;
+    return { ...slice, tokens };
+  }
 
   private cell(pages: ArrayLike<number>, position: number): number {
     const { pageSize } = this.info;
@@ -127,4 +154,22 @@ export class FakeEngine implements Engine {
       if (sample !== null) require(sample.position === end - 1, 'position of the noise');
     }
   }
+}
+
+/** A copy whose arrays are its own; the shared ones of a request never change. */
+function copySlice(slice: ForwardSlice): ForwardSlice {
+  const { tokens, pages, score, sample } = slice;
+  const penalties = sample?.penalties;
+  return {
+    ...slice,
+    tokens: new Int32Array(tokens),
+    pages: new Int32Array(pages),
+    score: score && { ...score, targets: new Int32Array(score.targets) },
+    sample: sample && {
+      ...sample,
+      penalties: penalties
+        ? { ...penalties, ids: new Int32Array(penalties.ids), counts: new Int32Array(penalties.counts) }
+        : null,
+    },
+  };
 }

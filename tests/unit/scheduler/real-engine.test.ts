@@ -13,6 +13,7 @@ const ALONE: SchedulerOptions = {
   maxPrefillTokens: 4096,
   maxRunningRequests: 1,
   disableRadixCache: true,
+  overlap: false,
 };
 
 function setUp(maxTotalTokens: number, options: SchedulerOptions): Scheduler {
@@ -28,7 +29,12 @@ function setUp(maxTotalTokens: number, options: SchedulerOptions): Scheduler {
       threads: 2,
       maxRunningRequests: 16,
       chunkedPrefillSize: -1,
+      maxPrefillTokens: 4096,
       attentionBackend: 'triton',
+      device: 'cpu',
+      baseGpuId: 0,
+      disableCudaGraph: false,
+      cudaGraphMaxBs: null,
     },
     () => {},
   );
@@ -54,7 +60,7 @@ function randomRequests(random: Random, vocabSize: number): WorkerRequest[] {
 }
 
 describe('on the CPU engine', () => {
-  test('chunks, shared prefixes, preemption and batch-mates change no bit', () => {
+  test('chunks, shared prefixes, preemption, batch-mates and overlap change no bit', () => {
     const alone = setUp(1024, ALONE);
     const requests = randomRequests(new Random(7), 256);
     const expected = new Collector();
@@ -63,16 +69,17 @@ describe('on the CPU engine', () => {
       runToEnd(alone, expected);
     }
     const seen = { preemptions: 0, evictions: 0, cacheHitRate: 0 };
-    for (const [chunkedPrefillSize, maxTotalTokens] of [
-      [8, 512],
-      [50, 400],
-      [-1, 640],
+    for (const [chunkedPrefillSize, maxTotalTokens, overlap] of [
+      [8, 512, true],
+      [50, 400, false],
+      [-1, 640, true],
     ] as const) {
       const crowded = setUp(maxTotalTokens, {
         chunkedPrefillSize,
         maxPrefillTokens: 96,
         maxRunningRequests: 8,
         disableRadixCache: false,
+        overlap,
       });
       for (const request of requests) crowded.add(request);
       const actual = runToEnd(crowded);

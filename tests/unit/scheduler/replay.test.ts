@@ -45,7 +45,7 @@ describe('a request that another scheduler began', () => {
       const requests = Array.from({ length: 6 }, (_, i) => randomRequest(random, `r${i}`));
       const collector = new Collector();
       for (let deaths = random.integer(1, 6); deaths > 0; deaths--) {
-        const { scheduler } = setUp({ pages: 20, contextLength: 1000, chunkedPrefillSize: random.pick([7, 64, -1]) });
+        const { scheduler } = setUp({ pages: 20, contextLength: 1000, chunkedPrefillSize: random.pick([7, 64, -1]), overlap: random.chance(0.5) });
         const rest = unfinished(requests, collector);
         for (const request of rest) scheduler.add(request);
         for (let step = random.integer(0, 20); step > 0 && scheduler.isBusy; step--) collector.add(scheduler.step());

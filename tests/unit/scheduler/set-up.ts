@@ -10,6 +10,7 @@ const OPTIONS: SchedulerOptions = {
   maxPrefillTokens: 128,
   maxRunningRequests: 64,
   disableRadixCache: false,
+  overlap: false,
 };
 
 /** A scheduler on a fake engine with pages of 16 tokens. */

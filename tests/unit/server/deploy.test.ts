@@ -12,7 +12,7 @@ function launchArgs(argv: string[]) {
   const command = new Command('launch').exitOverride();
   const options = addLaunchOptions(command, '/models/demo');
   command.parse(argv, { from: 'user' });
-  return options().args;
+  return options(() => ({ device: 'cpu', note: null })).args;
 }
 
 describe('docs/deploy', () => {

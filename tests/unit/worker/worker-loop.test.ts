@@ -11,9 +11,9 @@ import { Collector, makeRequest } from '../scheduler/requests.js';
 class FailingEngine extends FakeEngine {
   failsAt = Infinity;
 
-  override forward(slices: Parameters<FakeEngine['forward']>[0]): ReturnType<FakeEngine['forward']> {
+  override submit(slices: Parameters<FakeEngine['submit']>[0]): void {
     if (this.forwards.length >= this.failsAt) throw new DetinferError('ENGINE_FAILED', 'the engine broke');
-    return super.forward(slices);
+    super.submit(slices);
   }
 }
 
@@ -22,13 +22,14 @@ let loop: WorkerLoop;
 let sent: FromWorker[];
 let errors: unknown[];
 
-beforeEach(() => {
+function setUp(overlap: boolean): void {
   engine = new FailingEngine(16, 20, 200);
   const scheduler = new Scheduler(engine, {
     chunkedPrefillSize: 64,
     maxPrefillTokens: 64,
     maxRunningRequests: 4,
     disableRadixCache: false,
+    overlap,
   });
   sent = [];
   errors = [];
@@ -38,7 +39,9 @@ beforeEach(() => {
     (message) => sent.push(message),
     (error) => errors.push(error),
   );
-});
+}
+
+beforeEach(() => setUp(false));
 
 const events = (): RequestEvent[] => sent.flatMap((message) => (message.type === 'step' ? message.events : []));
 
@@ -140,5 +143,49 @@ describe('WorkerLoop', () => {
         /^Decode batch\. #running-req: 1, #token: 16, token usage: 0\.05, gen throughput \(token\/s\): \d+\.\d\d, #queue-req: 0$/,
       ),
     });
+  });
+});
+
+describe('WorkerLoop with overlap', () => {
+  beforeEach(() => setUp(true));
+
+  test('tells of a step once the next one is submitted, and collects all before it rests', async () => {
+    const stepsAtEvents: number[] = [];
+    const send = sent.push.bind(sent);
+    sent.push = (...messages) => {
+      stepsAtEvents.push(engine.forwards.length);
+      return send(...messages);
+    };
+    const request = makeRequest('a', [1, 2, 3], { stop: { maxNewTokens: 4 } });
+    loop.handle({ type: 'submit', requests: [request] });
+    await until(finished(1));
+    expect(stepsAtEvents).toEqual([2, 3, 4, 4]);
+    const collector = new Collector();
+    collector.add(events());
+    expect(collector.get('a').tokens).toEqual(referenceAnswer(request, 200).tokens);
+    for (let i = 0; i < 10; i++) await nextTurn();
+    expect(() => engine.collect()).toThrow('no step is under way');
+  });
+
+  test('heeds an abort while a step is under way, and forgets what that one gives', async () => {
+    loop.handle({ type: 'submit', requests: [makeRequest('a', [1, 2, 3], { stop: { maxNewTokens: 100 } })] });
+    await until(() => events().length === 3);
+    loop.handle({ type: 'abort', ids: ['a'], message: 'gone' });
+    loop.handle({ type: 'flushCache', callId: 1 });
+    const steps = engine.forwards.length;
+    for (let i = 0; i < 10; i++) await nextTurn();
+    expect(engine.forwards).toHaveLength(steps);
+    expect(() => engine.collect()).toThrow('no step is under way');
+    expect(events().at(-1)).toEqual({ id: 'a', tokens: [], finish: { type: 'abort', message: 'gone' } });
+    expect(sent.at(-1)).toMatchObject({ type: 'flushed', success: true });
+  });
+
+  test('stops at an error of the engine and reports it once', async () => {
+    engine.failsAt = 2;
+    loop.handle({ type: 'submit', requests: [makeRequest('a', [1])] });
+    await until(() => errors.length > 0);
+    for (let i = 0; i < 10; i++) await nextTurn();
+    expect(errors).toMatchObject([{ code: 'ENGINE_FAILED', message: 'the engine broke' }]);
+    expect(engine.forwards).toHaveLength(2);
   });
 });

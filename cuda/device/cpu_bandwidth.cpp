@@ -1,9 +1,9 @@
-#include "bench/bandwidth.h"
+#include "device/cpu_bandwidth.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "bench/timing.h"
+#include "core/timing.h"
 #include "core/aligned.h"
 #include "core/thread_pool.h"
 

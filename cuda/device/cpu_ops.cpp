@@ -1,4 +1,4 @@
-#include "kernels/cpu_ops.h"
+#include "device/cpu_ops.h"
 
 #include <cstring>
 
@@ -32,18 +32,28 @@ class CpuOps : public Ops {
 
   std::string device_name() const override { return cpu_isa_name(cpu_isa()); }
   int pass_rows() const override { return 1024; }
+  DeviceMemory memory() const override { return {}; }
 
   std::shared_ptr<void> allocate(size_t bytes) override {
     auto buffer = std::make_shared<AlignedBuffer<char>>(bytes);
     return std::shared_ptr<void>(buffer, buffer->data());
   }
+  std::shared_ptr<void> allocate_host(size_t bytes) override { return allocate(bytes); }
   void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   std::unique_ptr<Matrix> pack(const bf16* weights, int n, int k) override {
     return std::make_unique<CpuMatrix>(pack_matrix(pool_, weights, n, k));
   }
 
-  void embedding(const Matrix& table, const int32_t* ids, int count, bf16* y) override {
-    embedding_cpu(pool_, packed(table), ids, count, y);
+  int64_t mark() override { return 0; }
+  void wait(int64_t) override {}
+  void prepare(const PassShape& shape) override { shape_ = shape; }
+
+  void embedding(const Matrix& table, const int32_t* ids, int count, const int32_t* drawn, bf16* y) override {
+    ids_.assign(ids, ids + count);
+    for (int32_t& id : ids_) id = id < 0 ? drawn[-1 - id] : id;
+    embedding_cpu(pool_, packed(table), ids_.data(), count, y);
   }
   void gather_rows(const bf16* table, const int32_t* rows, int count, int n, bf16* y) override {
     detinfer::gather_rows(pool_, table, rows, count, n, y);
@@ -62,17 +72,41 @@ class CpuOps : public Ops {
     linear_cpu(pool_, x, rows, packed(w), nullptr, y);
   }
   void rope(const RopeArgs& args) override { rope_cpu(pool_, args); }
-  void attention(const AttentionArgs& args) override {
-    attention_cpu(pool_, args.q, args.heads, args.keys, args.values, args.layout, args.slices, args.slice_count,
-                  args.out);
-  }
   void swiglu(const bf16* gate_up, int rows, int n, bf16* y) override { swiglu_cpu(pool_, gate_up, rows, n, y); }
-  void evaluate_rows(const float* logits, int rows, int n, RowRequest* requests) override {
-    evaluate_rows_cpu(pool_, logits, rows, n, requests);
+
+  void plan_attention(const AttentionSlice* slices, int count) override {
+    slices_ = slices;
+    slice_count_ = count;
   }
+  void attention(const AttentionArgs& args) override {
+    attention_cpu(pool_, args.q, shape_.heads, args.keys, args.values, shape_.kv, slices_, slice_count_, args.out);
+  }
+
+  int request_rows(RowRequest* requests, int count) override {
+    requests_ = requests;
+    request_count_ = count;
+    return 0;
+  }
+  void evaluate_rows(const float* logits, int, int32_t* drawn) override {
+    evaluate_rows_cpu(pool_, logits, request_count_, shape_.vocab, requests_);
+    for (int i = 0; i < request_count_; ++i) {
+      if (requests_[i].drawn_index >= 0) drawn[requests_[i].drawn_index] = requests_[i].token;
+    }
+  }
+  void finish_rows(int) override {}
+  void deliver_rows(int, RowRequest*, int) override {}
+
+  std::vector<int> repeated_rows() const override { return {}; }
+  void repeat(int, const std::function<void()>& body) override { body(); }
 
  private:
   ThreadPool& pool_;
+  PassShape shape_;
+  std::vector<int32_t> ids_;
+  const AttentionSlice* slices_ = nullptr;
+  int slice_count_ = 0;
+  RowRequest* requests_ = nullptr;
+  int request_count_ = 0;
 };
 
 }  // namespace

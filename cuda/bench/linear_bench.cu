@@ -1,0 +1,208 @@
+// linear: the four layers of a Qwen3-8B layer and its lm_head, beside cuBLAS in the same run and the floor.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "bench/cublas.h"
+#include "bench/graph_timing.cuh"
+#include "bench/linear_bench.h"
+#include "core/cuda_memory.cuh"
+#include "kernels/linear/linear_cuda.h"
+#include "kernels/linear/linear_launch.h"
+
+namespace detinfer {
+namespace {
+
+struct Layer {
+  const char* name;
+  int n, k;
+  /// Copies of the weights that take turns, so that L2 holds none.
+  int copies;
+  bool f32;
+};
+
+constexpr Layer kLayers[] = {{"qkv", 6144, 4096, 6, false},
+                             {"o", 4096, 4096, 6, false},
+                             {"gate_up", 24576, 4096, 4, false},
+                             {"down", 4096, 12288, 4, false}};
+constexpr Layer kHead = {"lm_head", 151936, 4096, 2, true};
+
+/// Operations per second that cuBLAS reached on the largest product of random data on an H200.
+constexpr double kPeak = 790e12;
+
+__device__ uint32_t mix(uint64_t x) {
+  x ^= x >> 33;
+  x *= 0xff51afd7ed558ccdull;
+  x ^= x >> 33;
+  x *= 0xc4ceb9fe1a85ec53ull;
+  return uint32_t(x ^ (x >> 33));
+}
+
+/// Normal values: on zeros the card runs faster than on a model's data.
+__global__ void fill_normal(bf16* values, size_t count, uint64_t seed, float scale) {
+  const size_t step = size_t(gridDim.x) * blockDim.x;
+  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += step) {
+    const uint64_t at = (i + (seed << 40)) * 2;
+    const float u = (float(mix(at)) + 0.5f) * 2.3283064e-10f, v = float(mix(at + 1)) * 2.3283064e-10f;
+    values[i] = to_bf16(sqrtf(-2.0f * logf(u)) * cosf(6.2831853f * v) * scale);
+  }
+}
+
+__global__ void read_all(const uint4* data, size_t count, uint32_t* sink) {
+  uint32_t sum = 0;
+  const size_t step = size_t(gridDim.x) * blockDim.x;
+#pragma unroll 8
+  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += step) {
+    const uint4 v = __ldcs(data + i);
+    sum += v.x ^ v.y ^ v.z ^ v.w;
+  }
+  if (sum == 0x12345678u) *sink = sum;
+}
+
+class Operands {
+ public:
+  Operands(const Layer& layer, int rows)
+      : layer_(layer),
+        rows_(rows),
+        x_(CudaMemory::kDevice, int64_t(rows) * layer.k),
+        y_(CudaMemory::kDevice, int64_t(rows) * layer.n * (layer.f32 ? 2 : 1)),
+        w_(CudaMemory::kDevice, int64_t(layer.copies) * layer.n * layer.k) {
+    fill_normal<<<2048, 256>>>(x_.data(), size_t(rows) * layer.k, 1, 1.0f);
+    fill_normal<<<2048, 256>>>(w_.data(), size_t(layer.copies) * layer.n * layer.k, 2, 0.02f);
+    CUDA_CHECK(cudaDeviceSynchronize());
+  }
+
+  const bf16* weights(int copy) const { return w_.data() + int64_t(copy % layer_.copies) * layer_.n * layer_.k; }
+  double run(const LinearSchedule& schedule, int rows, int replays, Overlap overlap) const {
+    return seconds_per_launch(launches(rows), replays, overlap, [&](int i, cudaStream_t stream) {
+      run_linear(schedule, x_.data(), rows, {weights(i), layer_.n, layer_.k}, nullptr, y_.data(), layer_.f32, stream);
+    });
+  }
+  double run(const Cublas& cublas, int rows, int replays) const {
+    return seconds_per_launch(launches(rows), replays, Overlap::kNone, [&](int i, cudaStream_t stream) {
+      cublas.multiply(x_.data(), rows, weights(i), layer_.n, layer_.k, y_.data(), layer_.f32, stream);
+    });
+  }
+
+ private:
+  int launches(int rows) const { return rows > 1024 ? layer_.copies : layer_.copies * 2; }
+
+  Layer layer_;
+  int rows_;
+  CudaArray<bf16> x_, y_, w_;
+};
+
+double read_bandwidth() {
+  constexpr size_t kBytes = size_t(4) << 30;
+  const CudaArray<uint4> data(CudaMemory::kDevice, kBytes / sizeof(uint4));
+  const CudaArray<uint32_t> sink(CudaMemory::kDevice, 1);
+  CUDA_CHECK(cudaMemset(data.data(), 1, kBytes));
+  const double seconds = seconds_per_launch(2, 5, Overlap::kNone, [&](int, cudaStream_t stream) {
+    read_all<<<2048, 512, 0, stream>>>(data.data(), kBytes / sizeof(uint4), sink.data());
+  });
+  return double(kBytes) / seconds;
+}
+
+double floor_of(const Layer& layer, int rows, double bandwidth) {
+  const double n = layer.n, k = layer.k;
+  const double bytes = 2 * (n * k + rows * k + rows * n * (layer.f32 ? 2 : 1));
+  return std::max(bytes / bandwidth, 2 * n * k * rows / kPeak);
+}
+
+struct Row {
+  double plain = 0, dependent = 0, cublas = 0, floor = 0;
+  Row& operator+=(const Row& other) {
+    plain += other.plain;
+    dependent += other.dependent;
+    cublas += other.cublas;
+    floor += other.floor;
+    return *this;
+  }
+  void print(int rows, const char* name, const std::string& schedule) const {
+    std::printf("%6d %-8s %8.1f %8.1f %8.1f %8.1f %9.3f %9.3f %9.3f  %s\n", rows, name, plain * 1e6, dependent * 1e6,
+                cublas * 1e6, floor * 1e6, cublas > 0 ? plain / cublas : 0.0, cublas > 0 ? dependent / cublas : 0.0,
+                plain / floor, schedule.c_str());
+  }
+};
+
+Row measure(const Operands& operands, const Cublas& cublas, const Layer& layer, int rows, double bandwidth) {
+  const LinearSchedule schedule = choose_linear_schedule(rows, layer.n, layer.k, multiprocessors());
+  const int replays = rows > 1024 ? 7 : 15;
+  Row row;
+  row.plain = operands.run(schedule, rows, replays, Overlap::kNone);
+  row.dependent = operands.run(schedule, rows, replays, Overlap::kDependentLaunch);
+  if (cublas.found()) row.cublas = operands.run(cublas, rows, replays);
+  row.floor = floor_of(layer, rows, bandwidth);
+  row.print(rows, layer.name, schedule.text());
+  return row;
+}
+
+}  // namespace
+
+void bench_linear_cuda() {
+  const Cublas cublas;
+  const double bandwidth = read_bandwidth();
+  std::printf("\nlinear, us of one launch in a graph; memory reads at %.2f TB/s%s\n", bandwidth * 1e-12,
+              cublas.found() ? "" : "; no cuBLAS found: name it in $CUBLAS");
+  std::printf("%6s %-8s %8s %8s %8s %8s %9s %9s %9s\n", "rows", "layer", "ours", "overlap", "cuBLAS", "floor", "/cuBLAS",
+              "overlap/", "/floor");
+  const std::vector<int> all_rows = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 8192};
+  std::vector<Row> sums(all_rows.size());
+  for (const Layer& layer : kLayers) {
+    const Operands operands(layer, all_rows.back());
+    for (size_t i = 0; i < all_rows.size(); ++i) sums[i] += measure(operands, cublas, layer, all_rows[i], bandwidth);
+  }
+  for (size_t i = 0; i < all_rows.size(); ++i) sums[i].print(all_rows[i], "sum", "");
+  const Operands operands(kHead, 256);
+  for (int rows : {1, 8, 16, 32, 64, 128, 256}) measure(operands, cublas, kHead, rows, bandwidth);
+}
+
+void bench_linear_schedules(const char* rows_list) {
+  const Cublas cublas;
+  std::vector<int> all_rows;
+  for (char* end; std::strtol(rows_list, &end, 10) > 0; rows_list = *end == ',' ? end + 1 : end) {
+    all_rows.push_back(int(std::strtol(rows_list, &end, 10)));
+  }
+  const int most = *std::max_element(all_rows.begin(), all_rows.end());
+  std::vector<Layer> layers(std::begin(kLayers), std::end(kLayers));
+  if (most <= 256) layers.push_back(kHead);
+  for (const Layer& layer : layers) {
+    const Operands operands(layer, most);
+    for (int rows : all_rows) {
+      struct Result {
+        LinearSchedule schedule;
+        double plain, dependent;
+      };
+      std::vector<Result> results;
+      double best = 1;
+      for (int tile = 0; tile < kLinearTileCount; ++tile) {
+        int last = 0;
+        for (int shared : {kSharedOfTwo, kSharedOfOne}) {
+          const LinearSchedule s = schedule_of_tile(tile, rows, layer.n, shared, multiprocessors());
+          if (s.stages < 3 || s.stages == last) continue;
+          last = s.stages;
+          const double first = operands.run(s, rows, 1, Overlap::kNone);
+          if (first > 1.2 * best) continue;
+          best = std::min(best, first);
+          results.push_back({s, operands.run(s, rows, 9, Overlap::kNone),
+                             operands.run(s, rows, 9, Overlap::kDependentLaunch)});
+        }
+      }
+      std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) {
+        return a.plain + a.dependent < b.plain + b.dependent;
+      });
+      const double reference = cublas.found() ? operands.run(cublas, rows, 9) : 0;
+      std::printf("%d %s: cuBLAS %.1f; chosen %s", rows, layer.name, reference * 1e6,
+                  choose_linear_schedule(rows, layer.n, layer.k, multiprocessors()).text().c_str());
+      for (size_t i = 0; i < std::min<size_t>(6, results.size()); ++i) {
+        std::printf(" | %s: %.1f %.1f", results[i].schedule.text().c_str(), results[i].plain * 1e6,
+                    results[i].dependent * 1e6);
+      }
+      std::printf("\n");
+    }
+  }
+}
+
+}  // namespace detinfer

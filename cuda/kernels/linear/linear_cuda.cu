@@ -1,0 +1,56 @@
+#include "kernels/linear/linear_cuda.h"
+
+#include <utility>
+
+#include "core/cuda_check.h"
+#include "core/tensor_map.cuh"
+#include "kernels/linear/linear_launch.cuh"
+#include "kernels/linear/linear_launch.h"
+
+namespace detinfer {
+namespace {
+
+using Launcher = void (*)(const CUtensorMap&, const CUtensorMap&, const linear::Arguments&, cudaStream_t);
+
+template <int... kIndices>
+Launcher launcher(int tile, std::integer_sequence<int, kIndices...>) {
+  static constexpr Launcher kLaunchers[] = {linear::launch_tile<kIndices>...};
+  return kLaunchers[tile];
+}
+
+void run(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y, bool f32, cudaStream_t stream) {
+  if (rows == 0) return;
+  run_linear(choose_linear_schedule(rows, w.n, w.k, multiprocessors()), x, rows, w, bias, y, f32, stream);
+}
+
+}  // namespace
+
+int multiprocessors() {
+  static const int count = [] {
+    int device, value;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device));
+    return value;
+  }();
+  return count;
+}
+
+void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y,
+                bool f32, cudaStream_t stream) {
+  const LinearTile& tile = schedule.shape();
+  const CUtensorMap x_map = tensor_map_2d(x, w.k, rows, w.k, 64, schedule.x_rows / tile.cluster_outputs);
+  const CUtensorMap w_map = tensor_map_2d(w.data, w.k, w.n, w.k, 64, tile.outputs / tile.cluster_tokens);
+  const int stage_k = tile.blocks * 64;
+  const linear::Arguments arguments{{y, bias, rows, w.n, f32}, schedule, (w.k + stage_k - 1) / stage_k};
+  launcher(schedule.tile, std::make_integer_sequence<int, kLinearTileCount>())(x_map, w_map, arguments, stream);
+}
+
+void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream) {
+  run(x, rows, w, bias, y, false, stream);
+}
+
+void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, float* y, cudaStream_t stream) {
+  run(x, rows, w, bias, y, true, stream);
+}
+
+}  // namespace detinfer

@@ -1,0 +1,33 @@
+// What the host passes to the linear kernel, and its launchers: one for each tile, spread over translation units because
+// nvcc takes long for each.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include "kernels/linear/linear_schedule.h"
+
+namespace detinfer::linear {
+
+/// Where y goes.
+struct Output {
+  void* y;
+  /// [n] or null
+  const bf16* bias;
+  int rows, n;
+  /// y is f32, else bf16.
+  bool f32;
+};
+
+struct Arguments {
+  Output output;
+  LinearSchedule schedule;
+  /// Stages of a tile's chain.
+  int steps;
+};
+
+/// Launches the kernel of kLinearTiles[kIndex].
+template <int kIndex>
+void launch_tile(const CUtensorMap& x, const CUtensorMap& w, const Arguments& arguments, cudaStream_t stream);
+
+}  // namespace detinfer::linear

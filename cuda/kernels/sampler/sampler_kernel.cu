@@ -1,0 +1,125 @@
+#include "core/launch.cuh"
+#include "kernels/sampler/row_draw.cuh"
+#include "kernels/sampler/sampler_table.cuh"
+
+namespace detinfer::sampler {
+namespace {
+
+/// Blocks of a cluster. A few rows have the device to themselves: smaller slices.
+constexpr int kManyRows = 8, kFewRows = 16;
+}  // namespace
+
+// For the first measurements.
+int few_rows_limit = 8;
+
+namespace {
+
+template <class Row>
+__device__ void report(Row& row, const RowTask& task, const float* logits, const Softmax& softmax) {
+  const float temperature = task.logprob_temperature;
+  const int thread = row.block * kThreads + int(threadIdx.x);
+  if (thread == 0 && task.target >= 0) {
+    task.result->logprob = softmax.logprob(over(logits[task.target], temperature));
+  }
+  for (int i = thread; i < task.token_id_count; i += Row::kAllWarps * 32) {
+    task.token_id_logprobs[i] = softmax.logprob(over(logits[task.token_ids[i]], temperature));
+  }
+  write_top(row, task, softmax);
+}
+
+/// The work on one row, by a cluster. @return whether its elements are finite
+template <class Row>
+__device__ bool evaluate(Row& row, const RowTask& task, const float* logits, int n, int32_t* drawn) {
+  Softmax reported, drawn_from;
+  uint64_t best = 0;
+  if (task.reports || !task.samples) {
+    best = load(row, logits, n, task.logprob_temperature, nullptr);
+    if (best == kNotFinite) return false;
+    if (task.reports) {
+      reported = softmax(row, word_value(best));
+      report(row, task, logits, reported);
+    }
+    if (!task.samples) return true;
+  }
+  const bool shared = task.draws_from_reported();
+  if (!shared) {
+    best = load(row, logits, n, task.greedy ? 1.0f : task.temperature, &task);
+    if (best == kNotFinite) return false;
+  }
+  int token = word_id(best);
+  if (!task.greedy && word_value(best) > -kInfinity) {
+    drawn_from = shared ? reported : softmax(row, word_value(best));
+    const DrawRules rules{task.key, task.top_k, top_p_limit(task.top_p, drawn_from.total), task.min_mass};
+    token = draw(row, n, best, drawn_from, rules);
+  }
+  if (row.block == 0 && threadIdx.x == 0) {
+    task.result->token = token;
+    if (task.sampled_logprob) task.result->logprob = reported.logprob(over(logits[token], task.logprob_temperature));
+    if (task.drawn_index >= 0) drawn[task.drawn_index] = token;
+  }
+  return true;
+}
+
+template <int kBlocks>
+__global__ void __cluster_dims__(kBlocks) __launch_bounds__(kThreads, 2)
+    sample_rows(const TableHeader* table, const float* logits, int n, int32_t* drawn) {
+  extern __shared__ __align__(16) char shared[];
+  let_next_start();
+  wait_for_inputs();
+  const int index = int(blockIdx.x) / kBlocks;
+  if (index >= table->count) return;
+  const RowTask& task = reinterpret_cast<const RowTask*>(table + 1)[index];
+  ClusterRow<kBlocks> row(shared, n);
+  if (threadIdx.x == 0) row.memory.list_count = 0;
+  row.sync();
+  const bool finite = evaluate(row, task, logits + int64_t(index) * n, n, drawn);
+  if (row.block == 0 && threadIdx.x == 0) {
+    task.result->finite = finite;
+    // A later step may read it before the host knows that this one failed.
+    if (!finite && task.samples && task.drawn_index >= 0) drawn[task.drawn_index] = 0;
+  }
+  row.sync();  // nobody leaves while its memory is read
+}
+
+template <int kBlocks>
+size_t shared_bytes(int vocab) {
+  return sizeof(RowMemory<kBlocks>) + size_t(ClusterRow<kBlocks>::slice_size(vocab)) * sizeof(float);
+}
+
+template <int kBlocks>
+void prepare(int vocab) {
+  int device = 0, most = 0;
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (shared_bytes<kBlocks>(vocab) > size_t(most)) {
+    throw Error(ErrorCode::kUnsupported, "the sampler cannot hold a vocabulary of " + std::to_string(vocab) +
+                                             " tokens in the GPU's shared memory");
+  }
+  CUDA_CHECK(cudaFuncSetAttribute(sample_rows<kBlocks>, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
+  CUDA_CHECK(cudaFuncSetAttribute(sample_rows<kBlocks>, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+}
+
+template <int kBlocks>
+void launch_clusters(const TableHeader* table, const float* logits, int vocab, int rows, int32_t* drawn,
+                     cudaStream_t stream) {
+  launch(sample_rows<kBlocks>, dim3(rows * kBlocks), dim3(kThreads), shared_bytes<kBlocks>(vocab), stream, table, logits,
+         vocab, drawn);
+}
+
+}  // namespace
+
+void prepare_sampler(int vocab) {
+  prepare<kManyRows>(vocab);
+  prepare<kFewRows>(vocab);
+}
+
+void launch_sampler(const TableHeader* table, const float* logits, int vocab, int rows, int32_t* drawn,
+                    cudaStream_t stream) {
+  if (rows <= few_rows_limit) {
+    launch_clusters<kFewRows>(table, logits, vocab, rows, drawn, stream);
+  } else {
+    launch_clusters<kManyRows>(table, logits, vocab, rows, drawn, stream);
+  }
+}
+
+}  // namespace detinfer::sampler
