@@ -19,7 +19,7 @@ try {
   const left = await survivors(workers, 10);
   for (const answer of report.wrong.slice(0, 5)) console.error(`wrong: ${answer.slice(0, 2000)}`);
   console.log(
-    `${report.kills} kills, ${report.workerDeaths} workers lost while ready, ${report.replays} replays: ` +
+    `${report.kills} kills, ${report.workerDeaths} workers lost while ready, ${report.replays} replays:\n` +
       `${report.equal} answers equal, ${report.wrong.length} wrong or lost, ${left.length} processes left behind`,
   );
   process.exitCode = report.wrong.length === 0 && left.length === 0 ? 0 : 1;
