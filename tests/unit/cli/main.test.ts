@@ -9,6 +9,8 @@ import { FLAG_LIST, GROUPS } from '../../../lib/cli/server-flags.js';
 function detinfer(...argv: string[]): { code: number | null; stdout: string; stderr: string } {
   const child = spawnSync(process.execPath, [join(PACKAGE_ROOT, 'bin', 'detinfer.js'), ...argv], {
     encoding: 'utf8',
+    // A server that starts where an error was expected must not run for ever.
+    timeout: 50_000,
     env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', COLUMNS: '120' },
   });
   return { code: child.status, stdout: child.stdout, stderr: child.stderr };
@@ -46,8 +48,8 @@ describe('detinfer', () => {
     [['launch', '--no-such-thing-at-all'], 'INVALID_FLAG', 'unknown flag --no-such-thing-at-all.'],
     [['launch', 'extra'], 'INVALID_FLAG', 'too many arguments'],
     [['launch', '--port'], 'INVALID_FLAG', 'argument missing'],
-    [['launch', '--api-key', 'secret'], 'UNSUPPORTED', '--api-key: not supported yet by this version'],
-    [['launch', '--enable-metrics'], 'UNSUPPORTED', '--enable-metrics: not supported yet'],
+    [['launch', '--api-key', 'secret', '--port', 'x'], 'INVALID_FLAG', '--port needs a whole number'],
+    [['launch', '--revision', 'secret'], 'UNSUPPORTED', '--revision: models are local folders'],
     [['launch', '--speculative-algorithm=EAGLE'], 'UNSUPPORTED', '--speculative-algorithm: a flag of SGLang'],
     [['launch', '--model-path', 'Qwen/Qwen3-8B'], 'INVALID_MODEL', 'this version does not download models'],
     [['launch', '--model-path', '/nonexistent'], 'INVALID_MODEL', '/nonexistent'],
