@@ -25,38 +25,68 @@ inline void make_dependencies_full(cudaGraph_t graph) {
   CUDA_CHECK(cudaGraphAddDependencies(graph, from.data(), to.data(), nullptr, count));
 }
 
-/// Median seconds of one launch, from replays of a graph of `launches`; launch(i, stream) makes the i-th.
-template <class Launch>
-double seconds_per_launch(int launches, int replays, Overlap overlap, const Launch& launch) {
-  cudaStream_t stream;
-  cudaGraph_t graph;
-  cudaGraphExec_t replay;
-  cudaEvent_t start, end;
-  CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  CUDA_CHECK(cudaEventCreate(&start));
-  CUDA_CHECK(cudaEventCreate(&end));
-  CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  for (int i = 0; i < launches; ++i) launch(i, stream);
-  CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-  if (overlap == Overlap::kNone) make_dependencies_full(graph);
-  CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
-  std::vector<double> seconds;
-  for (int r = -2; r < replays; ++r) {
-    CUDA_CHECK(cudaEventRecord(start, stream));
-    CUDA_CHECK(cudaGraphLaunch(replay, stream));
-    CUDA_CHECK(cudaEventRecord(end, stream));
-    CUDA_CHECK(cudaEventSynchronize(end));
-    float ms;
-    CUDA_CHECK(cudaEventElapsedTime(&ms, start, end));
-    if (r >= 0) seconds.push_back(ms * 1e-3 / launches);
+/// A graph of launches whose replays are timed. Replays of what is to be compared should alternate, as the clocks of the
+/// device change with its load.
+class TimedGraph {
+ public:
+  /// launch(i, stream) makes the i-th of `launches`.
+  template <class Launch>
+  TimedGraph(int launches, Overlap overlap, const Launch& launch) : launches_(launches) {
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    CUDA_CHECK(cudaEventCreate(&start_));
+    CUDA_CHECK(cudaEventCreate(&end_));
+    cudaGraph_t graph;
+    CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeGlobal));
+    for (int i = 0; i < launches; ++i) launch(i, stream_);
+    CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+    if (overlap == Overlap::kNone) make_dependencies_full(graph);
+    CUDA_CHECK(cudaGraphInstantiate(&replay_, graph, 0));
+    CUDA_CHECK(cudaGraphDestroy(graph));
   }
-  CUDA_CHECK(cudaEventDestroy(start));
-  CUDA_CHECK(cudaEventDestroy(end));
-  CUDA_CHECK(cudaGraphExecDestroy(replay));
-  CUDA_CHECK(cudaGraphDestroy(graph));
-  CUDA_CHECK(cudaStreamDestroy(stream));
-  std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());
-  return seconds[seconds.size() / 2];
+  ~TimedGraph() {
+    cudaGraphExecDestroy(replay_);
+    cudaEventDestroy(start_);
+    cudaEventDestroy(end_);
+    cudaStreamDestroy(stream_);
+  }
+  TimedGraph(const TimedGraph&) = delete;
+  TimedGraph& operator=(const TimedGraph&) = delete;
+
+  void replay() {
+    CUDA_CHECK(cudaEventRecord(start_, stream_));
+    CUDA_CHECK(cudaGraphLaunch(replay_, stream_));
+    CUDA_CHECK(cudaEventRecord(end_, stream_));
+    CUDA_CHECK(cudaEventSynchronize(end_));
+    float ms;
+    CUDA_CHECK(cudaEventElapsedTime(&ms, start_, end_));
+    seconds_.push_back(ms * 1e-3 / launches_);
+  }
+  /// Median seconds of one launch over the replays so far.
+  double seconds() const {
+    std::vector<double> sorted = seconds_;
+    std::sort(sorted.begin(), sorted.end());
+    return sorted[sorted.size() / 2];
+  }
+  bool empty() const { return seconds_.empty(); }
+  /// Forgets replays, such as the first, which warms up.
+  void clear() { seconds_.clear(); }
+
+ private:
+  int launches_;
+  cudaStream_t stream_;
+  cudaEvent_t start_, end_;
+  cudaGraphExec_t replay_;
+  std::vector<double> seconds_;
+};
+
+/// Replays the graphs in turn, `rounds` times after one that warms up.
+inline void replay_in_turn(const std::vector<TimedGraph*>& graphs, int rounds) {
+  for (int round = -1; round < rounds; ++round) {
+    for (TimedGraph* graph : graphs) {
+      graph->replay();
+      if (round < 0) graph->clear();
+    }
+  }
 }
 
 }  // namespace detinfer

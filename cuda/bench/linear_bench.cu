@@ -75,19 +75,19 @@ class Operands {
   }
 
   const bf16* weights(int copy) const { return w_.data() + int64_t(copy % layer_.copies) * layer_.n * layer_.k; }
-  double run(const LinearSchedule& schedule, int rows, int replays, Overlap overlap) const {
-    return seconds_per_launch(launches(rows), replays, overlap, [&](int i, cudaStream_t stream) {
+  std::unique_ptr<TimedGraph> graph(const LinearSchedule& schedule, int rows, Overlap overlap) const {
+    return std::make_unique<TimedGraph>(launches(rows), overlap, [&](int i, cudaStream_t stream) {
       run_linear(schedule, x_.data(), rows, {weights(i), layer_.n, layer_.k}, nullptr, y_.data(), layer_.f32, stream);
     });
   }
-  double run(const Cublas& cublas, int rows, int replays) const {
-    return seconds_per_launch(launches(rows), replays, Overlap::kNone, [&](int i, cudaStream_t stream) {
+  std::unique_ptr<TimedGraph> graph(const Cublas& cublas, int rows) const {
+    return std::make_unique<TimedGraph>(launches(rows), Overlap::kNone, [&](int i, cudaStream_t stream) {
       cublas.multiply(x_.data(), rows, weights(i), layer_.n, layer_.k, y_.data(), layer_.f32, stream);
     });
   }
 
  private:
-  int launches(int rows) const { return rows > 1024 ? layer_.copies : layer_.copies * 2; }
+  int launches(int rows) const { return rows > 1024 ? 2 : layer_.copies * 2; }
 
   Layer layer_;
   int rows_;
@@ -99,10 +99,11 @@ double read_bandwidth() {
   const CudaArray<uint4> data(CudaMemory::kDevice, kBytes / sizeof(uint4));
   const CudaArray<uint32_t> sink(CudaMemory::kDevice, 1);
   CUDA_CHECK(cudaMemset(data.data(), 1, kBytes));
-  const double seconds = seconds_per_launch(2, 5, Overlap::kNone, [&](int, cudaStream_t stream) {
+  TimedGraph graph(2, Overlap::kNone, [&](int, cudaStream_t stream) {
     read_all<<<2048, 512, 0, stream>>>(data.data(), kBytes / sizeof(uint4), sink.data());
   });
-  return double(kBytes) / seconds;
+  replay_in_turn({&graph}, 5);
+  return double(kBytes) / graph.seconds();
 }
 
 double floor_of(const Layer& layer, int rows, double bandwidth) {
@@ -129,11 +130,16 @@ struct Row {
 
 Row measure(const Operands& operands, const Cublas& cublas, const Layer& layer, int rows, double bandwidth) {
   const LinearSchedule schedule = choose_linear_schedule(rows, layer.n, layer.k, multiprocessors());
-  const int replays = rows > 1024 ? 7 : 15;
+  const auto plain = operands.graph(schedule, rows, Overlap::kNone);
+  const auto dependent = operands.graph(schedule, rows, Overlap::kDependentLaunch);
+  std::vector<TimedGraph*> graphs = {plain.get(), dependent.get()};
+  const auto reference = cublas.found() ? operands.graph(cublas, rows) : nullptr;
+  if (reference) graphs.push_back(reference.get());
+  replay_in_turn(graphs, rows > 1024 ? 7 : 15);
   Row row;
-  row.plain = operands.run(schedule, rows, replays, Overlap::kNone);
-  row.dependent = operands.run(schedule, rows, replays, Overlap::kDependentLaunch);
-  if (cublas.found()) row.cublas = operands.run(cublas, rows, replays);
+  row.plain = plain->seconds();
+  row.dependent = dependent->seconds();
+  row.cublas = reference ? reference->seconds() : 0;
   row.floor = floor_of(layer, rows, bandwidth);
   row.print(rows, layer.name, schedule.text());
   return row;
@@ -173,32 +179,46 @@ void bench_linear_schedules(const char* rows_list) {
     for (int rows : all_rows) {
       struct Result {
         LinearSchedule schedule;
-        double plain, dependent;
+        std::unique_ptr<TimedGraph> plain, dependent;
       };
       std::vector<Result> results;
       double best = 1;
       for (int tile = 0; tile < kLinearTileCount; ++tile) {
-        int last = 0;
-        for (int shared : {kSharedOfTwo, kSharedOfOne}) {
-          const LinearSchedule s = schedule_of_tile(tile, rows, layer.n, shared, multiprocessors());
-          if (s.stages < 3 || s.stages == last) continue;
-          last = s.stages;
-          const double first = operands.run(s, rows, 1, Overlap::kNone);
-          if (first > 1.2 * best) continue;
-          best = std::min(best, first);
-          results.push_back({s, operands.run(s, rows, 9, Overlap::kNone),
-                             operands.run(s, rows, 9, Overlap::kDependentLaunch)});
+        const LinearSchedule base = schedule_of_tile(tile, rows, layer.n, layer.k, multiprocessors());
+        for (int variant = 0; variant < 5; ++variant) {
+          LinearSchedule s = base;
+          if (variant > 0 && (base.shape().warpgroups() != 2 || base.shape().swapped || base.stages < 4)) continue;
+          if (variant > 0 && rows < 512) continue;
+          if (variant >= 2 && rows < 2048) continue;
+          if (variant > 0) s.skew = 2;
+          if (variant == 2) s.group = std::max(1, s.group / 2);
+          if (variant == 3) s.group *= 2;
+          if (variant == 4) s.group = s.token_tiles;
+          Result r{s, operands.graph(s, rows, Overlap::kNone), operands.graph(s, rows, Overlap::kDependentLaunch)};
+          replay_in_turn({r.plain.get()}, 1);
+          best = std::min(best, r.plain->seconds());
+          if (r.plain->seconds() < 1.2 * best) results.push_back(std::move(r));
         }
       }
+      const auto reference_graph = cublas.found() ? operands.graph(cublas, rows) : nullptr;
+      std::vector<TimedGraph*> graphs;
+      for (const Result& r : results) {
+        if (r.plain->seconds() > 1.15 * best) continue;
+        graphs.push_back(r.plain.get());
+        graphs.push_back(r.dependent.get());
+      }
+      if (reference_graph) graphs.push_back(reference_graph.get());
+      replay_in_turn(graphs, 7);
+      const double reference = reference_graph ? reference_graph->seconds() : 0;
+      results.erase(std::remove_if(results.begin(), results.end(), [](const Result& r) { return r.dependent->empty(); }), results.end());
       std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) {
-        return a.plain + a.dependent < b.plain + b.dependent;
+        return a.plain->seconds() + a.dependent->seconds() < b.plain->seconds() + b.dependent->seconds();
       });
-      const double reference = cublas.found() ? operands.run(cublas, rows, 9) : 0;
       std::printf("%d %s: cuBLAS %.1f; chosen %s", rows, layer.name, reference * 1e6,
                   choose_linear_schedule(rows, layer.n, layer.k, multiprocessors()).text().c_str());
-      for (size_t i = 0; i < std::min<size_t>(6, results.size()); ++i) {
-        std::printf(" | %s: %.1f %.1f", results[i].schedule.text().c_str(), results[i].plain * 1e6,
-                    results[i].dependent * 1e6);
+      for (size_t i = 0; i < std::min<size_t>(7, results.size()); ++i) {
+        std::printf(" | %s: %.1f %.1f", results[i].schedule.text().c_str(), results[i].plain->seconds() * 1e6,
+                    results[i].dependent->seconds() * 1e6);
       }
       std::printf("\n");
     }

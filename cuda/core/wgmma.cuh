@@ -46,10 +46,12 @@ __device__ __forceinline__ void wgmma_step(float (&d)[N / 2], uint64_t a, uint64
   DETINFER_R0_63                                                                                             \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "    \
   "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define DETINFER_R0_127                                                                                          \
-  DETINFER_R0_95                                                                                                 \
-  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, "    \
-  "%114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define DETINFER_R0_111 \
+  DETINFER_R0_95        \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define DETINFER_R0_127 \
+  DETINFER_R0_111       \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define DETINFER_F4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define DETINFER_F8(i) DETINFER_F4(i), DETINFER_F4(i + 4)
 #define DETINFER_F16(i) DETINFER_F8(i), DETINFER_F8(i + 8)
@@ -73,6 +75,8 @@ DETINFER_WGMMA(64, DETINFER_R0_31, "%32", "%33", DETINFER_F32(0))
 DETINFER_WGMMA(96, DETINFER_R0_47, "%48", "%49", DETINFER_F32(0), DETINFER_F16(32))
 DETINFER_WGMMA(128, DETINFER_R0_63, "%64", "%65", DETINFER_F32(0), DETINFER_F32(32))
 DETINFER_WGMMA(192, DETINFER_R0_95, "%96", "%97", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F32(64))
+DETINFER_WGMMA(224, DETINFER_R0_111, "%112", "%113", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F32(64),
+               DETINFER_F16(96))
 DETINFER_WGMMA(256, DETINFER_R0_127, "%128", "%129", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F32(64),
                DETINFER_F32(96))
 
@@ -82,6 +86,7 @@ DETINFER_WGMMA(256, DETINFER_R0_127, "%128", "%129", DETINFER_F32(0), DETINFER_F
 #undef DETINFER_F8
 #undef DETINFER_F4
 #undef DETINFER_R0_127
+#undef DETINFER_R0_111
 #undef DETINFER_R0_95
 #undef DETINFER_R0_63
 #undef DETINFER_R0_47

@@ -22,18 +22,24 @@ ThreadPool& pool() {
   return threads;
 }
 
-/// Every schedule of a problem: each tile, with the shared memory of one and of two blocks on a multiprocessor.
+/// Every schedule of a problem: each tile, with and without a skew of its warpgroups.
 template <class Body>
-void for_each_schedule(int rows, int n, const Body& body) {
+void for_each_schedule(int rows, int n, int k, const Body& body) {
   for (int tile = 0; tile < kLinearTileCount; ++tile) {
-    int last = 0;
-    for (int shared : {kSharedOfTwo, kSharedOfOne}) {
-      const LinearSchedule schedule = schedule_of_tile(tile, rows, n, shared, multiprocessors());
-      if (schedule.stages >= 2 && schedule.stages != last) body(schedule);
-      last = schedule.stages;
-    }
+    LinearSchedule schedule = schedule_of_tile(tile, rows, n, k, multiprocessors());
+    body(schedule);
+    if (schedule.shape().warpgroups() != 2 || schedule.stages < 4) continue;
+    schedule.skew = 2;
+    body(schedule);
   }
 }
+
+std::string to_text(float x) {
+  char text[40];
+  snprintf(text, sizeof text, "%a (%08x)", x, float_bits(x));
+  return text;
+}
+std::string to_text(bf16 x) { return to_text(to_float(x)); }
 
 /// A problem on the device, with NaNs behind the rows of x.
 struct Problem {
@@ -77,7 +83,8 @@ struct Problem {
     for (size_t i = 0; i < expected.size(); ++i) {
       // The poison is a NaN of other bits than any result's.
       CHECK_MESSAGE(memcmp(&actual[i], poison.data(), sizeof(T)) != 0, name << ": element " << i << " is not written");
-      CHECK_MESSAGE(same(actual[i], expected[i]), name << ": element " << i << " of " << expected.size());
+      CHECK_MESSAGE(same(actual[i], expected[i]), name << ": element " << i << ": " << to_text(actual[i]) << ", not "
+                                                       << to_text(expected[i]));
     }
   }
 };
@@ -103,10 +110,41 @@ void every_tile_equals_cpu() {
         linear_cpu(pool(), problem.x_host.data(), rows, packed, biased ? problem.bias_host.data() : nullptr, expected.data());
         const std::vector<bf16> expected_bf16 = rounded(expected);
         const std::string what = "operands " + std::to_string(int(kind));
-        for_each_schedule(rows, n, [&](const LinearSchedule& schedule) {
+        for_each_schedule(rows, n, k, [&](const LinearSchedule& schedule) {
           problem.check(schedule, biased, expected, what);
           problem.check(schedule, biased, expected_bf16, what);
         });
+      }
+    }
+  }
+}
+
+void diagnose() {
+  std::mt19937_64 random(11);
+  for (Operands kind : kAllOperands) {
+    for (int trial = 0; trial < 3; ++trial) {
+      const int k = 8 * int(1 + random() % 60);
+      const int n = trial == 0 ? 8 * int(1 + random() % 60) : 1 + int(random() % 480);
+      const int rows = trial == 2 ? 60 + int(random() % 230) : 1 + int(random() % 70);
+      const Problem problem(kind, rows, n, k, random);
+      const PackedMatrix packed = pack_matrix(pool(), problem.w_host.data(), n, k);
+      std::vector<float> expected(size_t(rows) * n), reference(size_t(rows) * n);
+      linear_cpu(pool(), problem.x_host.data(), rows, packed, nullptr, expected.data());
+      linear_reference(problem.x_host.data(), rows, problem.w_host.data(), n, k, nullptr, reference.data());
+      DeviceBuffer<float> y(expected.size());
+      for (int tile : {-1, 0, 1, 9, 14}) {
+        for (int repeat = 0; repeat < 2; ++repeat) {
+          if (tile < 0) launch_mma_chain(problem.x.data(), rows, problem.w.data(), n, k, nullptr, y.data(), nullptr);
+          else run_linear(schedule_of_tile(tile, rows, n, k, multiprocessors()), problem.x.data(), rows, problem.matrix(), nullptr, y.data(), true, nullptr);
+          const std::vector<float> actual = y.download();
+          int bad = 0, bad_reference = 0;
+          for (size_t i = 0; i < actual.size(); ++i) {
+            bad_reference += !same(actual[i], reference[i]);
+            if (same(actual[i], expected[i])) continue;
+            if (bad++ < 3) std::printf("\n  kind %d trial %d tile %d k %d n %d row %d col %d: %s not %s", int(kind), trial, tile, k, n, int(i / n), int(i % n), to_text(actual[i]).c_str(), to_text(expected[i]).c_str());
+          }
+          if (bad || bad_reference) std::printf("\n  kind %d trial %d tile %d: %d of %zu bad, %d against the reference\n", int(kind), trial, tile, bad, actual.size(), bad_reference);
+        }
       }
     }
   }
@@ -197,7 +235,7 @@ struct LargeProblem {
 void large_shapes_equal_mma_chain() {
   for (int rows : {1, 13, 64, 200, 700}) {
     LargeProblem problem(rows, 6144, 4096, rows);
-    for_each_schedule(rows, 6144, [&](const LinearSchedule& schedule) { problem.check(schedule); });
+    for_each_schedule(rows, 6144, 4096, [&](const LinearSchedule& schedule) { problem.check(schedule); });
   }
   struct Shape {
     int rows, n, k;
@@ -262,7 +300,8 @@ void launches_overlap_safely() {
 }  // namespace
 
 extern const TestTable kCudaLinearTests = {"cuda linear",
-                                           {{"every tile equals the CPU", every_tile_equals_cpu},
+                                           {{"diagnose", diagnose},
+                                            {"every tile equals the CPU", every_tile_equals_cpu},
                                             {"a chain of mma.sync equals the reference", mma_chain_equals_reference},
                                             {"large shapes equal the chain of mma.sync", large_shapes_equal_mma_chain},
                                             {"launches overlap safely", launches_overlap_safely}}};

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -50,11 +50,17 @@ describe('the bundle', () => {
     expect(readdirSync(join(folder, 'detinfer', 'dist'))).toEqual(['lib']);
   });
 
-  test('serves the demo model', async () => {
-    const program = start(launcher(), ['launch', '--port', '0', '--threads', '1', '--device', 'cpu'], folder, env);
+  test.each(['cpu', 'cuda'])('serves the demo model with --device %s', async (device) => {
+    // Everything around the engine of a GPU can be tried without one: the engine of the CPU stands in.
+    const release = join(folder, 'detinfer', 'build', 'Release');
+    copyFileSync(join(release, 'detinfer_cpu.node'), join(release, 'detinfer_cuda.node'));
+    const flags = ['--port', '0', '--threads', '1', '--max-total-tokens', '8192', '--device', device];
+    const program = start(launcher(), ['launch', ...flags], folder, env);
     running.push(program);
     await program.until(READY);
     expect(program.output()).toContain(join(folder, 'detinfer', 'models', 'demo'));
+    expect(program.output()).toMatch(device === 'cpu' ? /device +cpu \(/ : /device +cuda \(GPU 0: /);
+    expect(program.output()).toContain(device === 'cpu' ? 'in pages of 16' : 'in pages of 128');
     const response = await fetch(`${addressOf(program)}/generate`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },

@@ -51,10 +51,12 @@ function generated(engine: Engine, prompt: number[], sample: SampleSpec): string
   return digest(tokens, Float32Array.from(logprobs));
 }
 
-export function computeDigests(): Digests {
+/** @param overrides such as the device @param leftOut models that it can't run */
+export function computeDigests(overrides: Partial<EngineOptions> = {}, leftOut: string[] = []): Digests {
   const digests: Digests = {};
   for (const [name, { folder, options, length }] of Object.entries(MODELS)) {
-    const engine = load(folder, options);
+    if (leftOut.includes(name)) continue;
+    const engine = load(folder, { ...options, ...overrides });
     const tokens = Array.from({ length }, (_, i) => (i * i * 31 + i * 17 + 5) % engine.info.vocabSize);
     digests[name] = {
       scored: score(engine, tokens, 1),

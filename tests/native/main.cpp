@@ -8,13 +8,13 @@
 
 namespace detinfer::testing {
 
-extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kAttentionTests;
+extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kLinearScheduleTests, kAttentionTests;
 extern const TestTable kRmsNormTests, kMlpTests, kRopeTests, kSamplerTests, kEngineTests;
 
 const TestTable* const kTables[] = {
-    &kNumericsTests, &kMma16Tests, &kLinearTests, &kAttentionTests,
-    &kRmsNormTests,  &kMlpTests,   &kRopeTests,   &kSamplerTests,
-    &kEngineTests,
+    &kNumericsTests,  &kMma16Tests,   &kLinearTests, &kLinearScheduleTests,
+    &kAttentionTests, &kRmsNormTests, &kMlpTests,    &kRopeTests,
+    &kSamplerTests,   &kEngineTests,
 };
 
 }  // namespace detinfer::testing

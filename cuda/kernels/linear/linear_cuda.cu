@@ -40,8 +40,7 @@ void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const D
   const LinearTile& tile = schedule.shape();
   const CUtensorMap x_map = tensor_map_2d(x, w.k, rows, w.k, 64, schedule.x_rows / tile.cluster_outputs);
   const CUtensorMap w_map = tensor_map_2d(w.data, w.k, w.n, w.k, 64, tile.outputs / tile.cluster_tokens);
-  const int stage_k = tile.blocks * 64;
-  const linear::Arguments arguments{{y, bias, rows, w.n, f32}, schedule, (w.k + stage_k - 1) / stage_k};
+  const linear::Arguments arguments{{y, bias, rows, w.n, f32}, schedule};
   launcher(schedule.tile, std::make_integer_sequence<int, kLinearTileCount>())(x_map, w_map, arguments, stream);
 }
 

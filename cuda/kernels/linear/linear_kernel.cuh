@@ -162,13 +162,17 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
   Ring ring;
   int previous = 0;
   float acc[kRowTiles][kColumns / 2];
+  // The second warpgroup starts some stages behind the first and stays there: while one stores, the other multiplies.
+  const int skew = min(arguments.schedule.skew, arguments.schedule.steps - 1);
+  int signal = kTile.warpgroups() == 2 && skew > 0 && warp < 4 ? skew : -1;
+  if (kTile.warpgroups() == 2 && skew > 0 && warp >= 4) named_barrier_sync(1, 256);
   for (int i = 0; i < walk.count; ++i) {
 #pragma unroll
     for (int t = 0; t < kRowTiles; ++t) {
 #pragma unroll
       for (int j = 0; j < kColumns / 2; ++j) acc[t][j] = 0.0f;
     }
-    for (int step = 0; step < arguments.steps; ++step) {
+    for (int step = 0; step < arguments.schedule.steps; ++step) {
       barrier_wait(memory.full(ring.stage), ring.parity);
       const uint32_t rows = (kTile.swapped ? memory.w(ring.stage) : memory.x(ring.stage)) + first_row * 128;
       const uint32_t columns = kTile.swapped ? memory.x(ring.stage) : memory.w(ring.stage);
@@ -188,6 +192,10 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
       wgmma_commit();
       wgmma_wait<1>();
       if (step > 0) release(previous);
+      if (kTile.warpgroups() == 2 && step == signal) {
+        asm volatile("bar.arrive 1, 256;" ::: "memory");
+        signal = -1;
+      }
       previous = ring.stage;
       ring.advance(memory.stages);
     }
@@ -210,7 +218,7 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
 }
 
 template <int kIndex>
-__global__ void __launch_bounds__(kLinearTiles[kIndex].threads(), kLinearTiles[kIndex].warpgroups() == 1 ? 2 : 1)
+__global__ void __launch_bounds__(kLinearTiles[kIndex].threads(), 1)
     __cluster_dims__(kLinearTiles[kIndex].cluster(), 1, 1)
     kernel(const __grid_constant__ CUtensorMap x_map, const __grid_constant__ CUtensorMap w_map,
            const __grid_constant__ Arguments arguments) {
@@ -222,7 +230,7 @@ __global__ void __launch_bounds__(kLinearTiles[kIndex].threads(), kLinearTiles[k
   const Memory<kIndex> memory(schedule, shared);
   const TileWalk<kIndex> walk(schedule, kTile.cluster() > 1 ? cluster_rank() : 0);
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
-  const int ahead = min(schedule.stages, arguments.steps);
+  const int ahead = min(schedule.stages, arguments.schedule.steps);
   // Weights that other token tiles read as well should stay.
   const Loader<kIndex> loader{&x_map, &w_map, memory, walk, cache_policy(CacheHint::kKeep),
                               cache_policy(schedule.token_tiles == 1 ? CacheHint::kStream : CacheHint::kNormal)};
@@ -255,7 +263,7 @@ __global__ void __launch_bounds__(kLinearTiles[kIndex].threads(), kLinearTiles[k
       for (int step = 0; step < ahead; ++step, ring.advance(schedule.stages)) loader.tokens(walk.at(0), step, step);
       for (int i = 0; i < walk.count; ++i) {
         const TilePosition at = walk.at(i);
-        for (int step = i == 0 ? ahead : 0; step < arguments.steps; ++step, ring.advance(schedule.stages)) {
+        for (int step = i == 0 ? ahead : 0; step < arguments.schedule.steps; ++step, ring.advance(schedule.stages)) {
           barrier_wait(memory.empty(ring.stage), ring.parity ^ 1);
           loader.expect(ring.stage);
           loader.weights(at, step, ring.stage);
@@ -277,7 +285,7 @@ template <int kIndex>
 void launch_tile(const CUtensorMap& x, const CUtensorMap& w, const Arguments& arguments, cudaStream_t stream) {
   constexpr LinearTile kTile = kLinearTiles[kIndex];
   static const bool prepared = [] {
-    CUDA_CHECK(cudaFuncSetAttribute(kernel<kIndex>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedOfOne));
+    CUDA_CHECK(cudaFuncSetAttribute(kernel<kIndex>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes));
     return true;
   }();
   (void)prepared;

@@ -22,8 +22,6 @@ struct Output {
 struct Arguments {
   Output output;
   LinearSchedule schedule;
-  /// Stages of a tile's chain.
-  int steps;
 };
 
 /// Launches the kernel of kLinearTiles[kIndex].

@@ -7,20 +7,28 @@ namespace {
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-/// An estimate of the time, in clocks, that is good enough to choose by.
+/// Microseconds that a schedule should take; good enough to choose by. Constants are of an H200.
 double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
+  constexpr double kMemory = 4.4e6, kMemoryOfOne = 55e3;  // bytes per microsecond: all, and what one block can ask for
+  constexpr double kClock = 1600;                         // per microsecond
   const LinearTile& t = s.shape();
-  // A block of 64 k: what the tensor cores, the caches and a multiprocessor's share of the memory need for it.
-  const double mma = t.rows() / 64 * 4 * std::max(t.columns() / 2.0, 16.0 + t.columns() / 4.0);
-  const double caches = 2.3 * (double(s.x_rows) / t.cluster_outputs + double(t.outputs) / t.cluster_tokens);
-  const double share = 6.7 * t.outputs / t.cluster_tokens;
-  const double blocks = (k + 63) / 64;
-  const int tiles = s.token_tiles * s.output_tiles;
-  const int waves = ceil_div(tiles, s.clusters);
-  const double busy = waves * (blocks * std::max(mma, caches) + 1500);
-  const double memory = 0.05 * double(n) * k * 2 / 132;
-  const double turns = ceil_div(s.output_tiles, std::max(1, s.clusters / s.token_tiles));
-  return std::max({busy, memory, s.token_tiles <= 2 ? turns * blocks * share : 0.0});
+  const int at_once = multiprocessors / t.cluster(), tiles = s.token_tiles * s.output_tiles;
+  const int waves = ceil_div(tiles, at_once), last = tiles - (waves - 1) * at_once;
+
+  // The weights of all waves but the last pass at full bandwidth; a last one of few blocks cannot ask for it.
+  const double total = double(n) * k * 2, tile_bytes = double(t.outputs) / t.cluster_tokens * k * 2;
+  const double last_bytes = total * last / tiles;
+  const double memory = (total - last_bytes) / kMemory + std::max(last_bytes / kMemory, tile_bytes / kMemoryOfOne);
+
+  // Clocks of a block of 64 k: tensor cores; shared memory, which wgmma reads and TMA writes; the way from L2.
+  const double steps_of_16 = t.rows() / 64 * 4;
+  const double tensor = steps_of_16 * t.columns() / 2;
+  const double shared = steps_of_16 * (16 + t.columns() / 4.0) + s.x_rows + t.outputs;
+  const double cache = 2.3 * (double(s.x_rows) / t.cluster_outputs + double(t.outputs) / t.cluster_tokens);
+  const double tile_clocks = ceil_div(k, 64) * std::max({tensor, shared, cache}) + 2000;
+
+  const double block = waves * tile_clocks / kClock;
+  return std::max(memory, block) + 0.08 * std::min(memory, block) + 0.03 * tile_bytes / kMemoryOfOne + 0.2 * waves;
 }
 
 }  // namespace
@@ -30,10 +38,11 @@ std::string LinearSchedule::text() const {
   std::string result = std::to_string(x_rows) + "x" + std::to_string(t.outputs) + (t.swapped ? "s" : "") + " k" +
                        std::to_string(t.blocks * 64) + " x" + std::to_string(stages);
   if (t.cluster() > 1) result += " c" + std::to_string(t.cluster_tokens) + "." + std::to_string(t.cluster_outputs);
+  if (skew > 0) result += " d" + std::to_string(skew);
   return result + " g" + std::to_string(group) + " on " + std::to_string(clusters * t.cluster());
 }
 
-LinearSchedule schedule_of_tile(int tile, int rows, int n, int shared_bytes, int multiprocessors) {
+LinearSchedule schedule_of_tile(int tile, int rows, int n, int k, int multiprocessors) {
   const LinearTile& t = kLinearTiles[tile];
   LinearSchedule s = {};
   s.tile = tile;
@@ -45,7 +54,8 @@ LinearSchedule schedule_of_tile(int tile, int rows, int n, int shared_bytes, int
   s.output_tiles = ceil_div(n, t.outputs * t.cluster_outputs);
   s.group = std::min(s.token_tiles, std::max(1, 1024 / (t.tokens * t.cluster_tokens)));
   s.clusters = std::min(multiprocessors / t.cluster(), s.token_tiles * s.output_tiles);
-  s.stages = std::min(32, (shared_bytes - 1024) / (s.stage_bytes() + 16));
+  s.steps = ceil_div(k, t.blocks * 64);
+  s.stages = std::min(s.steps, (kSharedBytes - 1024) / (s.stage_bytes() + 16));
   return s;
 }
 
@@ -53,14 +63,11 @@ LinearSchedule choose_linear_schedule(int rows, int n, int k, int multiprocessor
   LinearSchedule best = {};
   double least = 0;
   for (int tile = 0; tile < kLinearTileCount; ++tile) {
-    for (int shared : {kSharedOfTwo, kSharedOfOne}) {
-      const LinearSchedule s = schedule_of_tile(tile, rows, n, shared, multiprocessors);
-      if (s.stages < 3) continue;
-      const double time = estimate(s, n, k, multiprocessors);
-      if (best.stages == 0 || time < least) {
-        least = time;
-        best = s;
-      }
+    const LinearSchedule s = schedule_of_tile(tile, rows, n, k, multiprocessors);
+    const double time = estimate(s, n, k, multiprocessors);
+    if (tile == 0 || time < least) {
+      least = time;
+      best = s;
     }
   }
   return best;

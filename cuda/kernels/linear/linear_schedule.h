@@ -38,30 +38,30 @@ struct LinearTile {
 
 constexpr LinearTile kLinearTiles[] = {
     // tokens, outputs, blocks, swapped, cluster
-    {64, 32, 2, false, 1, 1},    // 0
-    {64, 32, 4, false, 1, 1},    // 1
-    {64, 48, 2, false, 1, 1},    // 2
-    {64, 64, 2, false, 1, 1},    // 3
-    {64, 96, 2, false, 1, 1},    // 4
-    {64, 192, 1, false, 1, 1},   // 5
-    {8, 192, 1, true, 1, 1},     // 6
-    {16, 192, 1, true, 1, 1},    // 7
-    {64, 192, 1, true, 1, 1},    // 8
-    {64, 64, 2, false, 2, 1},    // 9
-    {128, 64, 2, true, 1, 1},    // 10
-    {128, 64, 2, true, 2, 1},    // 11
-    {128, 128, 1, false, 1, 1},  // 12
-    {128, 128, 1, false, 2, 1},  // 13
-    {128, 192, 1, false, 1, 1},  // 14
-    {128, 192, 1, false, 1, 2},  // 15
-    {128, 256, 1, false, 1, 1},  // 16
-    {128, 256, 1, false, 2, 1},  // 17
-    {128, 256, 1, false, 1, 2},  // 18
-    {256, 128, 1, false, 1, 1},  // 19
-    {256, 128, 1, false, 1, 2},  // 20
-    {256, 192, 1, false, 1, 1},  // 21
-    {256, 192, 1, false, 2, 1},  // 22
-    {256, 192, 1, false, 1, 2},  // 23
+    {64, 32, 4, false, 1, 1},
+    {64, 48, 2, false, 1, 1},
+    {64, 64, 2, false, 1, 1},
+    {64, 96, 2, false, 1, 1},
+    {64, 192, 1, false, 1, 1},
+    {64, 192, 2, false, 1, 1},
+    {64, 224, 1, false, 1, 1},
+    {64, 256, 1, false, 1, 1},
+    {64, 64, 2, false, 2, 1},
+    {64, 96, 2, false, 2, 1},
+    {128, 64, 2, true, 2, 1},
+    {128, 64, 2, true, 1, 2},
+    {128, 48, 2, false, 1, 1},
+    {128, 96, 1, false, 2, 1},
+    {128, 96, 2, false, 1, 1},
+    {128, 128, 1, false, 1, 1},
+    {128, 128, 1, false, 2, 1},
+    {128, 128, 2, false, 1, 1},
+    {128, 192, 1, false, 1, 1},
+    {128, 256, 1, false, 1, 1},
+    {128, 256, 1, false, 2, 1},
+    {256, 192, 1, false, 1, 1},
+    {256, 192, 1, false, 1, 2},
+    {256, 128, 1, false, 1, 2},
 };
 constexpr int kLinearTileCount = sizeof(kLinearTiles) / sizeof(kLinearTiles[0]);
 
@@ -70,6 +70,8 @@ struct LinearSchedule {
   int tile;
   /// Rows of x that a tile loads.
   int x_rows;
+  /// Stages of a tile's chain, and those that the pipeline holds.
+  int steps;
   int stages;
   /// Clusters that run at once, each taking every so manieth tile.
   int clusters;
@@ -78,6 +80,8 @@ struct LinearSchedule {
   int output_tiles;
   /// Token tiles that are walked together for each output tile.
   int group;
+  /// Stages that the second of two warpgroups stays behind the first.
+  int skew;
 
   const LinearTile& shape() const { return kLinearTiles[tile]; }
   int stage_bytes() const { return shape().blocks * (x_rows + shape().outputs) * 128; }
@@ -86,13 +90,12 @@ struct LinearSchedule {
   std::string text() const;
 };
 
-/// Shared memory with which one, or two, thread blocks live on a multiprocessor. With two the next launch's first weights
-/// are on their way before the last block of this one ends.
-constexpr int kSharedOfOne = 227 * 1024;
-constexpr int kSharedOfTwo = 113 * 1024;
+/// What a thread block may have. With all of it in use the next launch's blocks wait for this one's to end, which costs less
+/// than half the pipeline.
+constexpr int kSharedBytes = 227 * 1024;
 
-/// The schedule of a tile for a problem. @return stages < 2 if the tile doesn't fit
-LinearSchedule schedule_of_tile(int tile, int rows, int n, int shared_bytes, int multiprocessors);
+/// The schedule of a tile for a problem.
+LinearSchedule schedule_of_tile(int tile, int rows, int n, int k, int multiprocessors);
 
 /// The schedule that should be the fastest.
 LinearSchedule choose_linear_schedule(int rows, int n, int k, int multiprocessors);

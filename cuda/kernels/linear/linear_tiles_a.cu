@@ -8,5 +8,9 @@ template void launch_tile<2>(const CUtensorMap&, const CUtensorMap&, const Argum
 template void launch_tile<3>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<4>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<5>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<6>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<7>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<8>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<9>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 
 }  // namespace detinfer::linear

@@ -2,11 +2,10 @@
 
 namespace detinfer::linear {
 
-template void launch_tile<6>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<7>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<8>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<9>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<10>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<11>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<12>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<13>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<14>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 
 }  // namespace detinfer::linear

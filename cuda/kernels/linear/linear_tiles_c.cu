@@ -2,9 +2,9 @@
 
 namespace detinfer::linear {
 
-template void launch_tile<12>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<13>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<14>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<15>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<16>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<17>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<18>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 
 }  // namespace detinfer::linear

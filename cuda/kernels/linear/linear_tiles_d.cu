@@ -2,9 +2,8 @@
 
 namespace detinfer::linear {
 
-template void launch_tile<16>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<17>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<18>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<19>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<20>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<21>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 
 }  // namespace detinfer::linear

@@ -2,8 +2,7 @@
 
 namespace detinfer::linear {
 
-template void launch_tile<20>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<21>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<22>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
+template void launch_tile<23>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 
 }  // namespace detinfer::linear

@@ -7,7 +7,8 @@
 
 #include <cstdint>
 
-#include "kernels/sampler/softmax.h"
+#include "kernels/sampler/rank_word.cuh"
+#include "kernels/sampler/sampler_table.cuh"
 
 namespace detinfer::sampler {
 
@@ -15,32 +16,16 @@ constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
 /// Tokens that can be put in order at a time.
 constexpr int kListCapacity = 1024;
-
-/// A token as a word that is larger the earlier the token ranks: larger x first, equal ones by the lower id.
-__device__ inline uint64_t rank_word(float x, int id) {
-  return uint64_t(uint32_t(order_key(x)) ^ 0x80000000u) << 32 | uint32_t(~id);
-}
-__device__ inline int word_id(uint64_t word) { return int(~uint32_t(word)); }
-__device__ inline float word_value(uint64_t word) {
-  const int32_t key = int32_t(uint32_t(word >> 32) ^ 0x80000000u);
-  return bits_float(uint32_t(key ^ ((key >> 31) & 0x7FFFFFFF)));
-}
-
-__device__ inline uint64_t warp_max(uint64_t word) {
-  const uint32_t high = __reduce_max_sync(~0u, uint32_t(word >> 32));
-  const uint32_t low = __reduce_max_sync(~0u, uint32_t(word >> 32) == high ? uint32_t(word) : 0u);
-  return uint64_t(high) << 32 | low;
-}
-
-__device__ inline uint64_t warp_sum(uint64_t value) {
-  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(~0u, value, step);
-  return value;
-}
+/// A slice arrives in parts of so many elements, each with its barrier.
+constexpr int kPart = kThreads * 4 * 2;
+constexpr int kMaxParts = 16;
 
 /// A block's share of the row's working memory; its slice of the row follows.
 template <int kBlocks>
 struct alignas(16) RowMemory {
   static constexpr int kAllWarps = kBlocks * kWarps;
+  RowTask task;
+  uint64_t arrived[kMaxParts];
   /// The best token of each warp of the cluster, of the last load.
   uint64_t best[kAllWarps];
   /// Two of them in turn: whoever writes one has seen everybody leave the reading of it.
@@ -68,21 +53,29 @@ class ClusterRow {
         block(int(cooperative_groups::this_cluster().block_rank())),
         first(min(n, block * slice_size(n))),
         count(min(n - first, slice_size(n))),
-        padded((count + 3) / 4 * 4),
-        n_(n) {}
+        padded((count + 3) / 4 * 4) {}
 
-  /// Calls visit(x, id) for this thread's elements by ascending id, among them up to 3 of -infinity past the row's end.
+  /// Calls visit(v[4], id of v[0]) for this thread's elements by ascending id, among them up to 3 of -infinity past the
+  /// row's end.
   template <class Visit>
-  __device__ void for_each(const Visit& visit) const {
+  __device__ void for_each_four(const Visit& visit) const {
 #pragma unroll 2
     for (int i = int(threadIdx.x) * 4; i < padded; i += kThreads * 4) {
-      const float4 v = *reinterpret_cast<const float4*>(x + i);
-      visit(v.x, first + i);
-      visit(v.y, first + i + 1);
-      visit(v.z, first + i + 2);
-      visit(v.w, first + i + 3);
+      const float4 four = *reinterpret_cast<const float4*>(x + i);
+      const float v[4] = {four.x, four.y, four.z, four.w};
+      visit(v, first + i);
     }
   }
+  /// Likewise visit(v, id) one by one.
+  template <class Visit>
+  __device__ void for_each(const Visit& visit) const {
+    for_each_four([&](const float(&v)[4], int id) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) visit(v[i], id + i);
+    });
+  }
+
+  __device__ void sync() const { cooperative_groups::this_cluster().sync(); }
 
   /// Hands every warp's value, equal in its lanes, to all blocks. @param to [kAllWarps] of RowMemory
   __device__ void send(uint64_t* to, uint64_t value) const {
@@ -91,26 +84,27 @@ class ClusterRow {
     *cooperative_groups::this_cluster().map_shared_rank(to + block * kWarps + threadIdx.x / 32, lane) = value;
   }
 
-  __device__ void sync() const { cooperative_groups::this_cluster().sync(); }
-
-  /// The arrays for the next send.
+  /// The arrays for the next exchange: send, sync, then read.
   __device__ uint64_t (&next_gathered())[2][kAllWarps] {
     turn_ ^= 1;
     return memory.gathered[turn_];
   }
-
-  /// The sum over the cluster.
-  __device__ uint64_t sum(uint64_t value) {
-    auto& all = next_gathered();
-    send(all[0], warp_sum(value));
-    sync();
-    return sum_of(all[0]);
+  __device__ static uint64_t sum_of(const uint64_t* values) {
+    uint64_t sum = 0;
+    for (int i = threadIdx.x % 32; i < kAllWarps; i += 32) sum += values[i];
+    return warp_sum(sum);
+  }
+  __device__ static uint64_t max_of(const uint64_t* values) {
+    uint64_t largest = 0;
+    for (int i = threadIdx.x % 32; i < kAllWarps; i += 32) largest = max(largest, values[i]);
+    return warp_max(largest);
   }
 
-  struct Pair {
+  struct Sums {
     uint64_t a, b;
   };
-  __device__ Pair sums(uint64_t a, uint64_t b) {
+  /// Sums over all threads of the cluster.
+  __device__ Sums sums(uint64_t a, uint64_t b) {
     auto& all = next_gathered();
     send(all[0], warp_sum(a));
     send(all[1], warp_sum(b));
@@ -122,65 +116,26 @@ class ClusterRow {
   __device__ uint64_t best_of(uint64_t word) {
     send(memory.best, warp_max(word));
     sync();
-    uint64_t best = 0;
-    for (int i = threadIdx.x % 32; i < kAllWarps; i += 32) best = max(best, memory.best[i]);
-    return warp_max(best);
+    return max_of(memory.best);
   }
 
-  /// The largest x over this block alone.
-  __device__ float block_max(float v) {
-    const uint64_t word = warp_max(rank_word(v, 0));
-    if (threadIdx.x % 32 == 0) memory.warp_words[0][threadIdx.x / 32] = word;
-    __syncthreads();
-    return word_value(warp_max(memory.warp_words[0][threadIdx.x % kWarps]));
-  }
-
-  /// The rank word of a token, whichever block has it.
-  __device__ uint64_t word_of(int id) const {
-    const int size = slice_size(n_);
-    return rank_word(*cooperative_groups::this_cluster().map_shared_rank(x + id % size, id / size), id);
-  }
-
-  /// A token that at least `rank` tokens of the row precede or are: the one at that rank, from 1, of the warps' best.
+  /// A token that is at the rank, from 1, of the warps' best: at least so many tokens of the row are it or precede it.
   /// @param rank 1 … kAllWarps
   __device__ uint64_t bar(int rank) {
-    __syncthreads();
-    if (threadIdx.x < kAllWarps) {
-      const uint64_t mine = memory.best[threadIdx.x];
-      int before = 0;
+    constexpr int kSharers = kThreads / kAllWarps;
+    const int candidate = int(threadIdx.x) / kSharers;
+    const uint64_t mine = memory.best[candidate];
+    int before = 0;
 #pragma unroll 8
-      for (int i = 0; i < kAllWarps; ++i) {
-        const uint64_t other = memory.best[i];
-        before += other > mine || (other == mine && i < int(threadIdx.x));
-      }
-      if (before == rank - 1) memory.bar = mine;
+    for (int i = int(threadIdx.x) % kSharers; i < kAllWarps; i += kSharers) {
+      const uint64_t other = memory.best[i];
+      before += other > mine || (other == mine && i < candidate);
     }
+    for (int step = kSharers / 2; step > 0; step /= 2) before += __shfl_xor_sync(~0u, before, step);
+    __syncthreads();  // everybody has read the last bar
+    if (before == rank - 1) memory.bar = mine;
     __syncthreads();
     return memory.bar;
-  }
-
-  /// Puts the tokens from `last` up to, but without, `limit` into block 0's list in any order. @return how many they are;
-  /// beyond kListCapacity the list is not complete
-  __device__ int collect(uint64_t last, uint64_t limit) {
-    if (collected_) {
-      sync();  // block 0 has read the list
-      if (block == 0 && threadIdx.x == 0) memory.list_count = 0;
-      sync();
-    }
-    collected_ = true;
-    int* const counter = cooperative_groups::this_cluster().map_shared_rank(&memory.list_count, 0);
-    uint64_t* const list = cooperative_groups::this_cluster().map_shared_rank(memory.list, 0);
-    const float least = word_value(last);
-    uint64_t found = 0;
-    for_each([&](float v, int id) {
-      if (v < least) return;
-      const uint64_t word = rank_word(v, id);
-      if (word < last || word >= limit) return;
-      ++found;
-      const int at = atomicAdd(counter, 1);
-      if (at < kListCapacity) list[at] = word;
-    });
-    return int(sum(found));
   }
 
   Memory& memory;
@@ -188,16 +143,53 @@ class ClusterRow {
   float* x;
   int block, first, count, padded;
 
+  /// Whether the slice is on its way into x since the kernel began.
+  bool arriving = false;
+  /// Whether block 0's list was used.
+  bool listed = false;
+
  private:
-  __device__ static uint64_t sum_of(const uint64_t* values) {
-    uint64_t sum = 0;
-    for (int i = threadIdx.x % 32; i < kAllWarps; i += 32) sum += values[i];
-    return warp_sum(sum);
+  int turn_ = 0;
+};
+
+/// Puts the tokens from `last` up to, but without, `limit` into block 0's list, in any order.
+template <class Row>
+class Collector {
+ public:
+  /// Nothing is collected from this word on.
+  static constexpr uint64_t kNothing = uint64_t(0xFF800000u) << 32;  // +infinity
+
+  __device__ Collector(Row& row, uint64_t last, uint64_t limit) : last_(last), limit_(limit), least_(word_value(last)) {
+    if (last == kNothing) return;
+    if (row.listed) {
+      row.sync();  // block 0 has read the list
+      if (row.block == 0 && threadIdx.x == 0) row.memory.list_count = 0;
+      row.sync();
+    }
+    row.listed = true;
+    count_ = cooperative_groups::this_cluster().map_shared_rank(&row.memory.list_count, 0);
+    list_ = cooperative_groups::this_cluster().map_shared_rank(row.memory.list, 0);
   }
 
-  int n_;
-  int turn_ = 0;
-  bool collected_ = false;
+  __device__ void offer(const float (&v)[4], int id) {
+    if (fmaxf(fmaxf(v[0], v[1]), fmaxf(v[2], v[3])) < least_) return;
+    for (int i = 0; i < 4; ++i) {
+      const uint64_t word = rank_word(v[i], id + i);
+      if (word < last_ || word >= limit_) continue;
+      ++found;
+      const int at = atomicAdd(count_, 1);
+      if (at < kListCapacity) list_[at] = word;
+    }
+  }
+
+  /// By this thread, also those for which there was no room.
+  uint32_t found = 0;
+
+ private:
+  uint64_t last_, limit_;
+  float least_;
+  int* count_ = nullptr;
+  uint64_t* list_ = nullptr;
 };
 
 }  // namespace detinfer::sampler

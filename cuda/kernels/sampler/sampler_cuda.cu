@@ -127,6 +127,12 @@ void put_sample(const SampleArgs& args, int vocab, Pieces& inputs, RowTask& task
   put_biases(args, inputs, task);
 }
 
+void check_rows(int rows, int max_rows) {
+  if (rows <= max_rows) return;
+  throw Error(ErrorCode::kEngineFailed,
+              "the sampler got " + std::to_string(rows) + " rows; it has room for " + std::to_string(max_rows));
+}
+
 }  // namespace
 
 struct CudaSampler::State {
@@ -170,10 +176,7 @@ CudaSampler::~CudaSampler() = default;
 
 int CudaSampler::send(const RowRequest* requests, int count, cudaStream_t stream) {
   State& s = *state_;
-  if (count > s.max_rows) {
-    throw Error(ErrorCode::kEngineFailed, "the sampler got " + std::to_string(count) + " rows; it has room for " +
-                                              std::to_string(s.max_rows));
-  }
+  check_rows(count, s.max_rows);
   const int number = s.free_call();
   State::Call& call = *s.calls[number];
   size_t in = 0, out = aligned(size_t(count) * sizeof(RowResult));
@@ -216,6 +219,7 @@ int CudaSampler::send(const RowRequest* requests, int count, cudaStream_t stream
 }
 
 void CudaSampler::run(const float* logits, int rows, int32_t* drawn, cudaStream_t stream) {
+  check_rows(rows, state_->max_rows);
   const TableHeader* const table = reinterpret_cast<const TableHeader*>(state_->table.data());
   sampler::launch_sampler(table, logits, state_->vocab, rows, drawn, stream);
 }

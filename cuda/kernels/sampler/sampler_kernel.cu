@@ -1,5 +1,6 @@
 #include "core/launch.cuh"
 #include "kernels/sampler/row_draw.cuh"
+#include "kernels/sampler/row_load.cuh"
 #include "kernels/sampler/sampler_table.cuh"
 
 namespace detinfer::sampler {
@@ -10,12 +11,17 @@ constexpr int kManyRows = 8, kFewRows = 16;
 }  // namespace
 
 // For the first measurements.
-int few_rows_limit = 8;
+int few_rows_limit = 4;
 
 namespace {
 
+/// The task's log-probabilities. @param best the best token of the row, which is loaded as it is reported
 template <class Row>
-__device__ void report(Row& row, const RowTask& task, const float* logits, const Softmax& softmax) {
+__device__ Softmax report(Row& row, const RowTask& task, const float* logits, uint64_t best) {
+  const bool listed = task.top > 0 && task.top <= Row::kAllWarps;
+  const uint64_t last = listed ? row.bar(task.top) : Collector<Row>::kNothing;
+  int found;
+  const Softmax softmax = softmax_and_list(row, word_value(best), last, found);
   const float temperature = task.logprob_temperature;
   const int thread = row.block * kThreads + int(threadIdx.x);
   if (thread == 0 && task.target >= 0) {
@@ -24,21 +30,19 @@ __device__ void report(Row& row, const RowTask& task, const float* logits, const
   for (int i = thread; i < task.token_id_count; i += Row::kAllWarps * 32) {
     task.token_id_logprobs[i] = softmax.logprob(over(logits[task.token_ids[i]], temperature));
   }
-  write_top(row, task, softmax);
+  if (task.top > 0) write_top(row, task, softmax, last, listed ? found : kListCapacity + 1);
+  return softmax;
 }
 
 /// The work on one row, by a cluster. @return whether its elements are finite
 template <class Row>
 __device__ bool evaluate(Row& row, const RowTask& task, const float* logits, int n, int32_t* drawn) {
-  Softmax reported, drawn_from;
+  Softmax reported;
   uint64_t best = 0;
   if (task.reports || !task.samples) {
     best = load(row, logits, n, task.logprob_temperature, nullptr);
     if (best == kNotFinite) return false;
-    if (task.reports) {
-      reported = softmax(row, word_value(best));
-      report(row, task, logits, reported);
-    }
+    if (task.reports) reported = report(row, task, logits, best);
     if (!task.samples) return true;
   }
   const bool shared = task.draws_from_reported();
@@ -48,9 +52,8 @@ __device__ bool evaluate(Row& row, const RowTask& task, const float* logits, int
   }
   int token = word_id(best);
   if (!task.greedy && word_value(best) > -kInfinity) {
-    drawn_from = shared ? reported : softmax(row, word_value(best));
-    const DrawRules rules{task.key, task.top_k, top_p_limit(task.top_p, drawn_from.total), task.min_mass};
-    token = draw(row, n, best, drawn_from, rules);
+    const DrawRules rules{task.key, task.top_k, task.top_p, task.min_mass};
+    token = draw(row, n, best, shared ? &reported : nullptr, rules);
   }
   if (row.block == 0 && threadIdx.x == 0) {
     task.result->token = token;
@@ -67,18 +70,26 @@ __global__ void __cluster_dims__(kBlocks) __launch_bounds__(kThreads, 2)
   let_next_start();
   wait_for_inputs();
   const int index = int(blockIdx.x) / kBlocks;
-  if (index >= table->count) return;
-  const RowTask& task = reinterpret_cast<const RowTask*>(table + 1)[index];
+  // The whole table has room for the task even if the count turns out to be smaller.
+  constexpr int kTaskWords = sizeof(RowTask) / sizeof(uint64_t);
   ClusterRow<kBlocks> row(shared, n);
+  uint64_t word = 0;
+  if (threadIdx.x < kTaskWords) {
+    word = reinterpret_cast<const uint64_t*>(reinterpret_cast<const RowTask*>(table + 1) + index)[threadIdx.x];
+  }
+  if (index >= table->count) return;
+  logits += int64_t(index) * n;
+  begin_load(row, logits, n);
+  if (threadIdx.x < kTaskWords) reinterpret_cast<uint64_t*>(&row.memory.task)[threadIdx.x] = word;
   if (threadIdx.x == 0) row.memory.list_count = 0;
   row.sync();
-  const bool finite = evaluate(row, task, logits + int64_t(index) * n, n, drawn);
+  const RowTask& task = row.memory.task;
+  const bool finite = evaluate(row, task, logits, n, drawn);
   if (row.block == 0 && threadIdx.x == 0) {
     task.result->finite = finite;
     // A later step may read it before the host knows that this one failed.
     if (!finite && task.samples && task.drawn_index >= 0) drawn[task.drawn_index] = 0;
   }
-  row.sync();  // nobody leaves while its memory is read
 }
 
 template <int kBlocks>

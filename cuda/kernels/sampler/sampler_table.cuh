@@ -63,7 +63,7 @@ struct TableHeader {
   int32_t padding[3];
 };
 
-/// The kernel for `rows` rows. @param table null only when asked whether vocab fits
+/// Launches the kernel for `rows` rows; those beyond the table's count are left alone.
 void launch_sampler(const TableHeader* table, const float* logits, int vocab, int rows, int32_t* drawn,
                     cudaStream_t stream);
 

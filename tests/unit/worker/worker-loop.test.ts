@@ -10,10 +10,17 @@ import { Collector, makeRequest } from '../scheduler/requests.js';
 
 class FailingEngine extends FakeEngine {
   failsAt = Infinity;
+  collectFails = false;
 
   override submit(slices: Parameters<FakeEngine['submit']>[0]): void {
     if (this.forwards.length >= this.failsAt) throw new DetinferError('ENGINE_FAILED', 'the engine broke');
     super.submit(slices);
+  }
+
+  /** Where the errors of a GPU come up: it is at work when submit returns. */
+  override collect(): ReturnType<FakeEngine['collect']> {
+    if (this.collectFails) throw new DetinferError('ENGINE_FAILED', 'CUDA error 700');
+    return super.collect();
   }
 }
 
@@ -187,5 +194,17 @@ describe('WorkerLoop with overlap', () => {
     for (let i = 0; i < 10; i++) await nextTurn();
     expect(errors).toMatchObject([{ code: 'ENGINE_FAILED', message: 'the engine broke' }]);
     expect(engine.forwards).toHaveLength(2);
+  });
+
+  test('stops at an error that comes up while a step runs', async () => {
+    loop.handle({ type: 'submit', requests: [makeRequest('a', [1, 2], { stop: { maxNewTokens: 50 } })] });
+    await until(() => events().length === 2);
+    engine.collectFails = true;
+    await until(() => errors.length > 0);
+    const steps = engine.forwards.length;
+    for (let i = 0; i < 10; i++) await nextTurn();
+    expect(errors).toMatchObject([{ code: 'ENGINE_FAILED', message: 'CUDA error 700' }]);
+    expect(engine.forwards).toHaveLength(steps);
+    expect(events()).toHaveLength(2);
   });
 });
