@@ -33,7 +33,8 @@ struct Case {
 };
 
 std::vector<Case> cases() {
-  Case greedy{"greedy"}, plain{"plain draw"}, filtered{"top_k 50, top_p 0.95"}, nucleus{"top_p 0.95"}, warm{"T 0.7, top_p 0.8"};
+  Case greedy{"greedy"}, plain{"plain draw"}, filtered{"top_k 50, top_p 0.95"};
+  Case nucleus{"top_p 0.95"}, warm{"T 0.7, top_p 0.8"};
   Case top{"logprob + top 20"}, all{"T 0.7, top_k 50, top_p 0.95, logprob + top 20"};
   greedy.args.greedy = true;
   filtered.args.top_k = 50;

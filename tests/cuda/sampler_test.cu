@@ -249,8 +249,8 @@ void rows_do_not_depend_on_the_batch() {
   }
 }
 
-/// One graph for a run of 12 rows, replayed for other requests and for fewer rows; several calls are under way, and each
-/// step's results are fetched after the next one was sent.
+/// One graph for a run of 12 rows, replayed for other requests and for fewer rows; several calls are under way, and the
+/// results of each are fetched after the next one ran.
 void graph_follows_the_requests() {
   std::mt19937_64 random(54);
   const int n = 3000, rows = 12;
@@ -281,7 +281,8 @@ void graph_follows_the_requests() {
       calls[i].send(sampler, stream);
       CUDA_CHECK(cudaGraphLaunch(replay, stream));
       if (i > 0) sampler.fetch(calls[i - 1].number, stream);
-      CUDA_CHECK(cudaMemcpyAsync(drawns[i].data(), drawn.data(), rows * sizeof(int32_t), cudaMemcpyDeviceToHost, stream));
+      CUDA_CHECK(
+          cudaMemcpyAsync(drawns[i].data(), drawn.data(), rows * sizeof(int32_t), cudaMemcpyDeviceToHost, stream));
     }
     sampler.fetch(calls.back().number, stream);
     stream.wait();
@@ -350,7 +351,7 @@ void refuses_logits_that_are_not_finite() {
   }
 }
 
-/// The random requests are such that each part of them decides some results: without it the comparisons above would fail.
+/// Each part of the random requests decides some results: a sampler that ignored it would fail the comparisons above.
 void every_parameter_matters() {
   std::mt19937_64 random(56);
   int filters = 0, min_p = 0, adjustments = 0, masks = 0, temperatures = 0, keys = 0;

@@ -1,6 +1,6 @@
-// A row of the vocabulary in the shared memory of a cluster of thread blocks: it is read from memory once, and everything
-// else is passes over shared memory. What the warps find is combined by operations whose order can't be seen: integer
-// sums and maxima of totally ordered words.
+// A row of the vocabulary in the shared memory of a cluster of thread blocks: it is read from memory once, and all else
+// is passes over shared memory. What the warps find is combined by operations whose order can't be seen: integer sums and
+// maxima of totally ordered words.
 #pragma once
 
 #include <cooperative_groups.h>
@@ -12,8 +12,11 @@
 
 namespace detinfer::sampler {
 
+/// Blocks of a cluster: two of them per multiprocessor hold two rows of 151,936 on 8 multiprocessors.
+constexpr int kBlocks = 8;
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
+constexpr int kAllWarps = kBlocks * kWarps;
 /// Tokens that can be put in order at a time.
 constexpr int kListCapacity = 1024;
 /// A slice arrives in parts of so many elements, each with its barrier.
@@ -21,9 +24,7 @@ constexpr int kPart = kThreads * 4 * 2;
 constexpr int kMaxParts = 16;
 
 /// A block's share of the row's working memory; its slice of the row follows.
-template <int kBlocks>
 struct alignas(16) RowMemory {
-  static constexpr int kAllWarps = kBlocks * kWarps;
   RowTask task;
   uint64_t arrived[kMaxParts];
   /// The best token of each warp of the cluster, of the last load.
@@ -38,18 +39,14 @@ struct alignas(16) RowMemory {
   uint64_t warp_words[2][kWarps];
 };
 
-template <int kBlocks>
 class ClusterRow {
  public:
-  using Memory = RowMemory<kBlocks>;
-  static constexpr int kAllWarps = Memory::kAllWarps;
-
   /// Elements of a block's slice, a multiple of 4.
   __host__ __device__ static int slice_size(int n) { return ((n + kBlocks - 1) / kBlocks + 3) / 4 * 4; }
 
   __device__ ClusterRow(void* shared, int n)
-      : memory(*static_cast<Memory*>(shared)),
-        x(reinterpret_cast<float*>(static_cast<char*>(shared) + sizeof(Memory))),
+      : memory(*static_cast<RowMemory*>(shared)),
+        x(reinterpret_cast<float*>(static_cast<char*>(shared) + sizeof(RowMemory))),
         block(int(cooperative_groups::this_cluster().block_rank())),
         first(min(n, block * slice_size(n))),
         count(min(n - first, slice_size(n))),
@@ -138,7 +135,7 @@ class ClusterRow {
     return memory.bar;
   }
 
-  Memory& memory;
+  RowMemory& memory;
   /// This block's elements [padded], those with ids from `first` on.
   float* x;
   int block, first, count, padded;
@@ -153,13 +150,12 @@ class ClusterRow {
 };
 
 /// Puts the tokens from `last` up to, but without, `limit` into block 0's list, in any order.
-template <class Row>
 class Collector {
  public:
   /// Nothing is collected from this word on.
   static constexpr uint64_t kNothing = uint64_t(0xFF800000u) << 32;  // +infinity
 
-  __device__ Collector(Row& row, uint64_t last, uint64_t limit) : last_(last), limit_(limit), least_(word_value(last)) {
+  __device__ Collector(ClusterRow& row, uint64_t last, uint64_t limit) : last_(last), limit_(limit), least_(word_value(last)) {
     if (last == kNothing) return;
     if (row.listed) {
       row.sync();  // block 0 has read the list

@@ -1,5 +1,5 @@
-// The draw from a row in shared memory (draw.h): noise for every token, but the exact score, which takes logarithms in f64,
-// only for the few that an estimate leaves in the race.
+// The draw from a row in shared memory (draw.h): noise for every token, but the exact score, which takes logarithms in
+// f64, only for the few that an estimate leaves in the race.
 #pragma once
 
 #include "kernels/sampler/adjust.h"
@@ -72,8 +72,8 @@ struct Winner {
 
 /// The best over the cluster of the tokens that precede `limit` and whose mass is large enough.
 /// @tparam kEveryToken all tokens do @tparam kSums `softmax` has its max only, and gets the rest in the same pass
-template <bool kEveryToken, bool kSums, class Row>
-__device__ Winner best_before(Row& row, uint64_t limit, Softmax& softmax, const DrawRules& rules) {
+template <bool kEveryToken, bool kSums>
+__device__ Winner best_before(ClusterRow& row, uint64_t limit, Softmax& softmax, const DrawRules& rules) {
   const float least = word_value(limit), max = softmax.max;
   const int limit_id = word_id(limit);
   const auto bound_of = [&](float v, int id) {
@@ -85,7 +85,7 @@ __device__ Winner best_before(Row& row, uint64_t limit, Softmax& softmax, const 
     }
     return bound;
   };
-  // This thread's largest bound and the one after it. A token of -infinity may have NaN as its bound, which never leads.
+  // This thread's largest bound and the one after it. The bound of a token of -infinity may be NaN, which never leads.
   float first = -kInfinity, second = -kInfinity;
   int first_id = -1;
   MassSum mass;
@@ -121,14 +121,13 @@ __device__ Winner best_before(Row& row, uint64_t limit, Softmax& softmax, const 
   row.send(winners[0], winner.score);
   row.send(winners[1], winner.word);
   row.sync();
-  for (int i = threadIdx.x % 32; i < Row::kAllWarps; i += 32) winner.offer(winners[0][i], winners[1][i]);
+  for (int i = threadIdx.x % 32; i < kAllWarps; i += 32) winner.offer(winners[0][i], winners[1][i]);
   winner.offer_lanes();
   return winner;
 }
 
 /// Whether top-k and top-p keep the token.
-template <class Row>
-__device__ bool is_kept(Row& row, uint64_t word, const Softmax& softmax, const DrawRules& rules) {
+__device__ inline bool is_kept(ClusterRow& row, uint64_t word, const Softmax& softmax, const DrawRules& rules) {
   const float value = word_value(word);
   const int word_of = word_id(word);
   MassSum mass;
@@ -142,18 +141,18 @@ __device__ bool is_kept(Row& row, uint64_t word, const Softmax& softmax, const D
   return int64_t(sums.a) < rules.top_k && sums.b <= top_p_limit(rules.top_p, softmax.total);
 }
 
-/// Draws as if there were no top-k and top-p, and asks whether they keep that token: if so, it is the best of those that
-/// they keep; if not, they keep only tokens before it, and it draws from those.
+/// Draws as if there were no top-k and top-p, and asks whether they keep that token: if so, it is the best of what they
+/// keep; if not, they keep only tokens before it, and it draws from those.
 /// @param summed whether `softmax` has more than its max
-template <class Row>
-__device__ int draw_by_rejection(Row& row, int n, Softmax& softmax, bool summed, const DrawRules& rules) {
+__device__ inline int draw_by_rejection(ClusterRow& row, int n, Softmax& softmax, bool summed, const DrawRules& rules) {
   Winner winner;
   if (rules.min_mass > 0) {
     int none;
-    if (!summed) softmax = softmax_and_list(row, softmax.max, Collector<Row>::kNothing, none);
+    if (!summed) softmax = softmax_and_list(row, softmax.max, Collector::kNothing, none);
     winner = best_before<false, false>(row, 0, softmax, rules);
   } else {
-    winner = summed ? best_before<true, false>(row, 0, softmax, rules) : best_before<true, true>(row, 0, softmax, rules);
+    winner = summed ? best_before<true, false>(row, 0, softmax, rules)
+                    : best_before<true, true>(row, 0, softmax, rules);
   }
   const bool cuts = rules.top_k < n || rules.top_p < 1.0;
   while (cuts && winner.score != 0 && !is_kept(row, winner.word, softmax, rules)) {
@@ -163,8 +162,7 @@ __device__ int draw_by_rejection(Row& row, int n, Softmax& softmax, bool summed,
 }
 
 /// Draws from block 0's list, which holds at least the top_k first tokens. For block 0 alone.
-template <class Row>
-__device__ int draw_from_list(Row& row, int found, const Softmax& softmax, const DrawRules& rules) {
+__device__ inline int draw_from_list(ClusterRow& row, int found, const Softmax& softmax, const DrawRules& rules) {
   const uint64_t* const list = row.memory.list;
   uint64_t* const masses = row.memory.list_masses;
   for (int i = threadIdx.x; i < found; i += kThreads) masses[i] = fixed_mass(word_value(list[i]) - softmax.max);
@@ -198,14 +196,13 @@ __device__ int draw_from_list(Row& row, int found, const Softmax& softmax, const
 
 /// The drawn token, known to block 0 at least. memory.best is that of the row as it is drawn from.
 /// @param best the row's best token @param reported the softmax of the same row, or null
-template <class Row>
-__device__ int draw(Row& row, int n, uint64_t best, const Softmax* reported, const DrawRules& rules) {
+__device__ inline int draw(ClusterRow& row, int n, uint64_t best, const Softmax* reported, const DrawRules& rules) {
   if (rules.top_k == 1) return word_id(best);
   Softmax softmax;
   if (reported) softmax = *reported;
   softmax.max = word_value(best);
   bool summed = reported != nullptr;
-  if (rules.top_k < n && rules.top_k <= Row::kAllWarps) {
+  if (rules.top_k < n && rules.top_k <= kAllWarps) {
     const uint64_t last = row.bar(rules.top_k);
     int found;
     if (summed) {

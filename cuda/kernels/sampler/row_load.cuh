@@ -17,10 +17,9 @@ __device__ inline bool in_fours(const float* logits, int n) {
   return n % 4 == 0 && reinterpret_cast<uintptr_t>(logits) % 16 == 0;
 }
 
-/// Begins to bring the slice into shared memory, before it is known what for. The block is in step before it asks for any of
-/// it. @param logits [n]
-template <class Row>
-__device__ void begin_load(Row& row, const float* logits, int n) {
+/// Begins to bring the slice into shared memory, before it is known what for. The block is in step before it asks for any
+/// of it. @param logits [n]
+__device__ inline void begin_load(ClusterRow& row, const float* logits, int n) {
   row.arriving = in_fours(logits, n);
   if (!row.arriving || threadIdx.x != 0) return;
   const int parts = (row.count + kPart - 1) / kPart;
@@ -28,23 +27,22 @@ __device__ void begin_load(Row& row, const float* logits, int n) {
   barrier_init_done();
   for (int p = 0; p < parts; ++p) {
     const int at = p * kPart;
-    const uint32_t bytes = uint32_t(min(kPart, row.count - at)) * sizeof(float), barrier = shared_address(&row.memory.arrived[p]);
+    const uint32_t bytes = uint32_t(min(kPart, row.count - at)) * sizeof(float);
+    const uint32_t barrier = shared_address(&row.memory.arrived[p]);
     barrier_expect(barrier, bytes);
     bulk_load(shared_address(row.x + at), logits + row.first + at, bytes, barrier);
   }
 }
 
 /// Four elements of the slice from memory; past its end -infinity.
-template <class Row>
-__device__ float4 read_four(const Row& row, const float* from, int at, bool fours) {
+__device__ inline float4 read_four(const ClusterRow& row, const float* from, int at, bool fours) {
   if (fours) return *reinterpret_cast<const float4*>(from + at);
   const auto one = [&](int i) { return i < row.count ? from[i] : -kInfinity; };
   return make_float4(one(at), one(at + 1), one(at + 2), one(at + 3));
 }
 
 /// Penalties and biases on the elements in shared memory. Before and after it the block is in step.
-template <class Row>
-__device__ void adjust(Row& row, const RowTask& task) {
+__device__ inline void adjust(ClusterRow& row, const RowTask& task) {
   __syncthreads();
   for (int i = threadIdx.x; i < task.penalty_count; i += kThreads) {
     const unsigned at = unsigned(task.penalty_ids[i] - row.first);
@@ -56,15 +54,16 @@ __device__ void adjust(Row& row, const RowTask& task) {
     const int id = task.bias_ids[i];
     const unsigned at = unsigned(id - row.first);
     if (at >= unsigned(row.count) || (i > 0 && task.bias_ids[i - 1] == id)) continue;
-    for (int j = i; j < task.bias_count && task.bias_ids[j] == id; ++j) row.x[at] = biased(row.x[at], task.bias_values[j]);
+    for (int j = i; j < task.bias_count && task.bias_ids[j] == id; ++j) {
+      row.x[at] = biased(row.x[at], task.bias_values[j]);
+    }
   }
   __syncthreads();
 }
 
 /// The row in shared memory becomes x / divisor, before that adjusted and masked as the task says when it is given.
 /// @param logits [n] @return the best token, or kNotFinite
-template <class Row>
-__device__ uint64_t load(Row& row, const float* logits, int n, float divisor, const RowTask* adjustments) {
+__device__ inline uint64_t load(ClusterRow& row, const float* logits, int n, float divisor, const RowTask* adjustments) {
   constexpr int kStep = kThreads * 4, kSteps = kPart / kStep;
   const float* const from = logits + row.first;
   const bool fours = in_fours(logits, n), arriving = row.arriving;

@@ -8,8 +8,8 @@ namespace detinfer::sampler {
 /// A sum of fixed_mass(d), d <= 0, over at most 4096 tokens.
 class MassSum {
  public:
-  /// The steps are those of exp_f32; below -30 the mass is 0 like that of -30. Without a conversion to an integer: those run
-  /// at a fraction of the rate.
+  /// The steps are those of exp_f32; below -30 the mass is 0 like that of -30. Without a conversion to an integer: those
+  /// run at a fraction of the rate.
   __device__ void add(float d) {
     const float c = fmaxf(d, -30.0f);
     // 1.5·2^23, and 20 more: the low bits become the exponent of w·2^20.
@@ -47,12 +47,12 @@ __device__ inline Softmax softmax_of(float max, uint64_t total) {
   return result;
 }
 
-/// The softmax of the row, whose largest element is `max`, and in the same pass the tokens from `last` on to block 0's list.
-/// @param last Collector::kNothing: no list @param found how many tokens those are; the list has no more than its capacity
-template <class Row>
-__device__ Softmax softmax_and_list(Row& row, float max, uint64_t last, int& found) {
+/// The softmax of the row, whose largest element is `max`, and in the same pass the tokens from `last` on to block 0's
+/// list. @param last Collector::kNothing: no list @param found how many tokens those are; the list has no more than its
+/// capacity
+__device__ inline Softmax softmax_and_list(ClusterRow& row, float max, uint64_t last, int& found) {
   MassSum mass;
-  Collector<Row> collector(row, last, ~uint64_t(0));
+  Collector collector(row, last, ~uint64_t(0));
   row.for_each_four([&](const float(&v)[4], int id) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) mass.add(v[i] - max);
@@ -64,16 +64,14 @@ __device__ Softmax softmax_and_list(Row& row, float max, uint64_t last, int& fou
 }
 
 /// The tokens from `last` up to, but without, `limit` to block 0's list. @return how many tokens those are
-template <class Row>
-__device__ int list_tokens(Row& row, uint64_t last, uint64_t limit) {
-  Collector<Row> collector(row, last, limit);
+__device__ inline int list_tokens(ClusterRow& row, uint64_t last, uint64_t limit) {
+  Collector collector(row, last, limit);
   row.for_each_four([&](const float(&v)[4], int id) { collector.offer(v, id); });
   return int(row.sums(collector.found, 0).a);
 }
 
-/// The token such that kListCapacity tokens are it or lie between it and `limit`; if there are fewer, 0 for all of them.
-template <class Row>
-__device__ uint64_t next_bar(Row& row, uint64_t limit) {
+/// The token such that kListCapacity tokens are it or lie between it and `limit`; if there are fewer, 0: all of them.
+__device__ inline uint64_t next_bar(ClusterRow& row, uint64_t limit) {
   uint64_t last = 0;
   for (int bit = 63; bit >= 0; --bit) {
     const uint64_t trial = last | uint64_t(1) << bit;
@@ -90,10 +88,9 @@ __device__ uint64_t next_bar(Row& row, uint64_t limit) {
   return last;
 }
 
-/// The first task.top tokens of the row in order. @param last @param found the list that block 0 has already: tokens from
-/// `last` on, at least task.top unless they are more than its capacity
-template <class Row>
-__device__ void write_top(Row& row, const RowTask& task, const Softmax& softmax, uint64_t last, int found) {
+/// The first task.top tokens of the row in order. @param last @param found the list that block 0 has already: so many
+/// tokens from `last` on, at least task.top unless they are more than its capacity
+__device__ inline void write_top(ClusterRow& row, const RowTask& task, const Softmax& softmax, uint64_t last, int found) {
   uint64_t limit = ~uint64_t(0);
   for (int written = 0; written < task.top;) {
     if (found > kListCapacity) {

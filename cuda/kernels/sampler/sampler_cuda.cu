@@ -153,7 +153,7 @@ struct CudaSampler::State {
     CUDA_CHECK(cudaDeviceSynchronize());
   }
 
-  static int64_t table_bytes(int rows) { return int64_t(sizeof(TableHeader)) + int64_t(rows) * int64_t(sizeof(RowTask)); }
+  static int64_t table_bytes(int rows) { return int64_t(sizeof(TableHeader) + size_t(rows) * sizeof(RowTask)); }
 
   int free_call() {
     const auto found = std::find_if(calls.begin(), calls.end(), [](const auto& call) { return !call->busy; });
@@ -210,10 +210,11 @@ int CudaSampler::send(const RowRequest* requests, int count, cudaStream_t stream
     task.token_id_logprobs = outputs.take<float>(r.token_id_count);
   }
   if (inputs.used() > 0) {
-    CUDA_CHECK(cudaMemcpyAsync(call.inputs.device(), call.inputs.host(), inputs.used(), cudaMemcpyHostToDevice, stream));
+    CUDA_CHECK(
+        cudaMemcpyAsync(call.inputs.device(), call.inputs.host(), inputs.used(), cudaMemcpyHostToDevice, stream));
   }
-  CUDA_CHECK(cudaMemcpyAsync(s.table.data(), call.table.data(), size_t(State::table_bytes(count)), cudaMemcpyHostToDevice,
-                             stream));
+  CUDA_CHECK(cudaMemcpyAsync(s.table.data(), call.table.data(), size_t(State::table_bytes(count)),
+                             cudaMemcpyHostToDevice, stream));
   call.busy = true;
   return number;
 }
@@ -243,7 +244,8 @@ void CudaSampler::deliver(int call, RowRequest* requests, int count) {
     if (r.sample) r.token = results[i].token;
     if (r.target >= 0 || r.sampled_logprob) r.logprob = results[i].logprob;
     const auto copy = [&](auto* to, int64_t n) {
-      if (auto* const from = outputs.take<std::remove_pointer_t<decltype(to)>>(n)) std::copy_n(outputs.host(from), n, to);
+      auto* const from = outputs.take<std::remove_pointer_t<decltype(to)>>(n);
+      if (from) std::copy_n(outputs.host(from), n, to);
     };
     copy(r.top_logprobs, r.top);
     copy(r.top_ids, r.top);

@@ -6,20 +6,10 @@
 namespace detinfer::sampler {
 namespace {
 
-/// Blocks of a cluster. A few rows have the device to themselves: smaller slices.
-constexpr int kManyRows = 8, kFewRows = 16;
-}  // namespace
-
-// For the first measurements.
-int few_rows_limit = 4;
-
-namespace {
-
 /// The task's log-probabilities. @param best the best token of the row, which is loaded as it is reported
-template <class Row>
-__device__ Softmax report(Row& row, const RowTask& task, const float* logits, uint64_t best) {
-  const bool listed = task.top > 0 && task.top <= Row::kAllWarps;
-  const uint64_t last = listed ? row.bar(task.top) : Collector<Row>::kNothing;
+__device__ inline Softmax report(ClusterRow& row, const RowTask& task, const float* logits, uint64_t best) {
+  const bool listed = task.top > 0 && task.top <= kAllWarps;
+  const uint64_t last = listed ? row.bar(task.top) : Collector::kNothing;
   int found;
   const Softmax softmax = softmax_and_list(row, word_value(best), last, found);
   const float temperature = task.logprob_temperature;
@@ -27,7 +17,7 @@ __device__ Softmax report(Row& row, const RowTask& task, const float* logits, ui
   if (thread == 0 && task.target >= 0) {
     task.result->logprob = softmax.logprob(over(logits[task.target], temperature));
   }
-  for (int i = thread; i < task.token_id_count; i += Row::kAllWarps * 32) {
+  for (int i = thread; i < task.token_id_count; i += kAllWarps * 32) {
     task.token_id_logprobs[i] = softmax.logprob(over(logits[task.token_ids[i]], temperature));
   }
   if (task.top > 0) write_top(row, task, softmax, last, listed ? found : kListCapacity + 1);
@@ -35,8 +25,7 @@ __device__ Softmax report(Row& row, const RowTask& task, const float* logits, ui
 }
 
 /// The work on one row, by a cluster. @return whether its elements are finite
-template <class Row>
-__device__ bool evaluate(Row& row, const RowTask& task, const float* logits, int n, int32_t* drawn) {
+__device__ inline bool evaluate(ClusterRow& row, const RowTask& task, const float* logits, int n, int32_t* drawn) {
   Softmax reported;
   uint64_t best = 0;
   if (task.reports || !task.samples) {
@@ -63,7 +52,6 @@ __device__ bool evaluate(Row& row, const RowTask& task, const float* logits, int
   return true;
 }
 
-template <int kBlocks>
 __global__ void __cluster_dims__(kBlocks) __launch_bounds__(kThreads, 2)
     sample_rows(const TableHeader* table, const float* logits, int n, int32_t* drawn) {
   extern __shared__ __align__(16) char shared[];
@@ -72,7 +60,7 @@ __global__ void __cluster_dims__(kBlocks) __launch_bounds__(kThreads, 2)
   const int index = int(blockIdx.x) / kBlocks;
   // The whole table has room for the task even if the count turns out to be smaller.
   constexpr int kTaskWords = sizeof(RowTask) / sizeof(uint64_t);
-  ClusterRow<kBlocks> row(shared, n);
+  ClusterRow row(shared, n);
   uint64_t word = 0;
   if (threadIdx.x < kTaskWords) {
     word = reinterpret_cast<const uint64_t*>(reinterpret_cast<const RowTask*>(table + 1) + index)[threadIdx.x];
@@ -92,45 +80,26 @@ __global__ void __cluster_dims__(kBlocks) __launch_bounds__(kThreads, 2)
   }
 }
 
-template <int kBlocks>
 size_t shared_bytes(int vocab) {
-  return sizeof(RowMemory<kBlocks>) + size_t(ClusterRow<kBlocks>::slice_size(vocab)) * sizeof(float);
-}
-
-template <int kBlocks>
-void prepare(int vocab) {
-  int device = 0, most = 0;
-  CUDA_CHECK(cudaGetDevice(&device));
-  CUDA_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  if (shared_bytes<kBlocks>(vocab) > size_t(most)) {
-    throw Error(ErrorCode::kUnsupported, "the sampler cannot hold a vocabulary of " + std::to_string(vocab) +
-                                             " tokens in the GPU's shared memory");
-  }
-  CUDA_CHECK(cudaFuncSetAttribute(sample_rows<kBlocks>, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
-  CUDA_CHECK(cudaFuncSetAttribute(sample_rows<kBlocks>, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-}
-
-template <int kBlocks>
-void launch_clusters(const TableHeader* table, const float* logits, int vocab, int rows, int32_t* drawn,
-                     cudaStream_t stream) {
-  launch(sample_rows<kBlocks>, dim3(rows * kBlocks), dim3(kThreads), shared_bytes<kBlocks>(vocab), stream, table, logits,
-         vocab, drawn);
+  return sizeof(RowMemory) + size_t(ClusterRow::slice_size(vocab)) * sizeof(float);
 }
 
 }  // namespace
 
 void prepare_sampler(int vocab) {
-  prepare<kManyRows>(vocab);
-  prepare<kFewRows>(vocab);
+  int device = 0, most = 0;
+  CUDA_CHECK(cudaGetDevice(&device));
+  CUDA_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (shared_bytes(vocab) > size_t(most)) {
+    throw Error(ErrorCode::kUnsupported, "the sampler cannot hold a vocabulary of " + std::to_string(vocab) +
+                                             " tokens in the GPU's shared memory; run this model on a CPU");
+  }
+  CUDA_CHECK(cudaFuncSetAttribute(sample_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, most));
 }
 
 void launch_sampler(const TableHeader* table, const float* logits, int vocab, int rows, int32_t* drawn,
                     cudaStream_t stream) {
-  if (rows <= few_rows_limit) {
-    launch_clusters<kFewRows>(table, logits, vocab, rows, drawn, stream);
-  } else {
-    launch_clusters<kManyRows>(table, logits, vocab, rows, drawn, stream);
-  }
+  launch(sample_rows, dim3(rows * kBlocks), dim3(kThreads), shared_bytes(vocab), stream, table, logits, vocab, drawn);
 }
 
 }  // namespace detinfer::sampler
