@@ -185,15 +185,10 @@ void bench_linear_schedules(const char* rows_list) {
       double best = 1;
       for (int tile = 0; tile < kLinearTileCount; ++tile) {
         const LinearSchedule base = schedule_of_tile(tile, rows, layer.n, layer.k, multiprocessors());
-        for (int variant = 0; variant < 5; ++variant) {
+        for (int stages = base.stages > 16 ? base.stages : 3; stages <= base.stages + 4; ++stages) {
           LinearSchedule s = base;
-          if (variant > 0 && (base.shape().warpgroups() != 2 || base.shape().swapped || base.stages < 4)) continue;
-          if (variant > 0 && rows < 512) continue;
-          if (variant >= 2 && rows < 2048) continue;
-          if (variant > 0) s.skew = 2;
-          if (variant == 2) s.group = std::max(1, s.group / 2);
-          if (variant == 3) s.group *= 2;
-          if (variant == 4) s.group = s.token_tiles;
+          s.stages = stages;
+          if (s.shared_bytes() > kSharedBytes || stages > s.steps) break;
           Result r{s, operands.graph(s, rows, Overlap::kNone), operands.graph(s, rows, Overlap::kDependentLaunch)};
           replay_in_turn({r.plain.get()}, 1);
           best = std::min(best, r.plain->seconds());

@@ -162,10 +162,6 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
   Ring ring;
   int previous = 0;
   float acc[kRowTiles][kColumns / 2];
-  // The second warpgroup starts some stages behind the first and stays there: while one stores, the other multiplies.
-  const int skew = min(arguments.schedule.skew, arguments.schedule.steps - 1);
-  int signal = kTile.warpgroups() == 2 && skew > 0 && warp < 4 ? skew : -1;
-  if (kTile.warpgroups() == 2 && skew > 0 && warp >= 4) named_barrier_sync(1, 256);
   for (int i = 0; i < walk.count; ++i) {
 #pragma unroll
     for (int t = 0; t < kRowTiles; ++t) {
@@ -192,10 +188,6 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
       wgmma_commit();
       wgmma_wait<1>();
       if (step > 0) release(previous);
-      if (kTile.warpgroups() == 2 && step == signal) {
-        asm volatile("bar.arrive 1, 256;" ::: "memory");
-        signal = -1;
-      }
       previous = ring.stage;
       ring.advance(memory.stages);
     }

@@ -38,30 +38,21 @@ struct LinearTile {
 
 constexpr LinearTile kLinearTiles[] = {
     // tokens, outputs, blocks, swapped, cluster
-    {64, 32, 4, false, 1, 1},
-    {64, 48, 2, false, 1, 1},
-    {64, 64, 2, false, 1, 1},
-    {64, 96, 2, false, 1, 1},
-    {64, 192, 1, false, 1, 1},
-    {64, 192, 2, false, 1, 1},
-    {64, 224, 1, false, 1, 1},
-    {64, 256, 1, false, 1, 1},
-    {64, 64, 2, false, 2, 1},
-    {64, 96, 2, false, 2, 1},
-    {128, 64, 2, true, 2, 1},
-    {128, 64, 2, true, 1, 2},
-    {128, 48, 2, false, 1, 1},
-    {128, 96, 1, false, 2, 1},
-    {128, 96, 2, false, 1, 1},
-    {128, 128, 1, false, 1, 1},
-    {128, 128, 1, false, 2, 1},
-    {128, 128, 2, false, 1, 1},
-    {128, 192, 1, false, 1, 1},
-    {128, 256, 1, false, 1, 1},
-    {128, 256, 1, false, 2, 1},
-    {256, 192, 1, false, 1, 1},
-    {256, 192, 1, false, 1, 2},
-    {256, 128, 1, false, 1, 2},
+    {64, 32, 4, false, 1, 1},    // 0: linear_few_rows.cu
+    {64, 32, 2, false, 1, 1},    // 1
+    {64, 48, 2, false, 1, 1},    // 2
+    {64, 96, 2, false, 1, 1},    // 3
+    {64, 192, 1, false, 1, 1},   // 4
+    {64, 224, 1, false, 1, 1},   // 5
+    {64, 256, 1, false, 1, 1},   // 6
+    {64, 64, 2, false, 2, 1},    // 7: linear_some_rows.cu
+    {64, 96, 2, false, 2, 1},    // 8
+    {128, 64, 2, true, 2, 1},    // 9
+    {128, 96, 1, false, 2, 1},   // 10
+    {128, 128, 1, false, 2, 1},  // 11
+    {128, 192, 1, false, 1, 1},  // 12: linear_many_rows.cu
+    {128, 256, 1, false, 2, 1},  // 13
+    {256, 192, 1, false, 1, 1},  // 14
 };
 constexpr int kLinearTileCount = sizeof(kLinearTiles) / sizeof(kLinearTiles[0]);
 
@@ -80,8 +71,6 @@ struct LinearSchedule {
   int output_tiles;
   /// Token tiles that are walked together for each output tile.
   int group;
-  /// Stages that the second of two warpgroups stays behind the first.
-  int skew;
 
   const LinearTile& shape() const { return kLinearTiles[tile]; }
   int stage_bytes() const { return shape().blocks * (x_rows + shape().outputs) * 128; }
