@@ -71,6 +71,7 @@ float mma16(const bf16* a, const bf16* b, int64_t b_stride, float c) {
   if (positive_infinity) return bits_float(0x7F800000u);
   if (negative_infinity) return bits_float(0xFF800000u);
   if (largest == kNothing) return 0.0f;
+  largest = std::max(largest, kStepLeastExponent);
 
   // A product has 14 fraction bits and c has 23; both are brought to 25 below the largest exponent.
   int64_t sum = acc.sign * shift_right(acc.mantissa << (kStepFractionBits - 23), largest - acc.exponent);
