@@ -1,6 +1,6 @@
 // detinfer_cuda_bench: what the CUDA kernels reach, on the first GPU.
 //   attention | linear        one of them; all without a word
-//   linear-schedules ROWS,…      how each schedule of linear does
+//   linear-schedules ROWS,…   the fastest schedules of linear for some numbers of rows
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -16,10 +16,7 @@ int main(int argc, char** argv) {
     CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
     std::printf("%s, %d multiprocessors\n", properties.name, properties.multiProcessorCount);
     const std::string what = argc > 1 ? argv[1] : "";
-    if (what == "linear-schedules" && argc > 2) {
-      detinfer::bench_linear_schedules(argv[2]);
-      return 0;
-    }
+    if (what == "linear-schedules") detinfer::bench_linear_schedules(argc > 2 ? argv[2] : "");
     if (what.empty() || what == "attention") detinfer::bench_attention_cuda();
     if (what.empty() || what == "linear") detinfer::bench_linear_cuda();
     return 0;

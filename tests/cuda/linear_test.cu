@@ -8,7 +8,7 @@
 #include "core/thread_pool.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_cuda.h"
-#include "kernels/linear/linear_launch.h"
+#include "kernels/linear/run_linear.h"
 #include "tests/cuda/device_buffer.h"
 #include "tests/cuda/mma_chain.cuh"
 #include "tests/native/check.h"
@@ -69,7 +69,8 @@ struct Problem {
 
   /// Runs a schedule and checks every output, and that nothing behind them is written.
   template <class T>
-  void check(const LinearSchedule& schedule, bool biased, const std::vector<T>& expected, const std::string& what) const {
+  void check(const LinearSchedule& schedule, bool biased, const std::vector<T>& expected,
+             const std::string& what) const {
     constexpr size_t kGuard = 4096;
     DeviceBuffer<T> y(expected.size() + kGuard);
     y.poison();
@@ -78,7 +79,7 @@ struct Problem {
     const std::vector<uint8_t> poison(kGuard * sizeof(T), 0xFF);
     const std::string name = what + ", " + text() + (biased ? ", bias" : "") + (sizeof(T) == 4 ? ", f32" : ", bf16") +
                              ", schedule " + schedule.text();
-    CHECK_MESSAGE(memcmp(&actual[expected.size()], poison.data(), poison.size()) == 0, name << ": written past the end");
+    CHECK_MESSAGE(memcmp(&actual[expected.size()], poison.data(), poison.size()) == 0, name << ": written past y");
     actual.resize(expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
       // The poison is a NaN of other bits than any result's.
@@ -107,7 +108,8 @@ void every_tile_equals_cpu() {
       const PackedMatrix packed = pack_matrix(pool(), problem.w_host.data(), n, k);
       for (const bool biased : {false, true}) {
         std::vector<float> expected(size_t(rows) * n);
-        linear_cpu(pool(), problem.x_host.data(), rows, packed, biased ? problem.bias_host.data() : nullptr, expected.data());
+        linear_cpu(pool(), problem.x_host.data(), rows, packed, biased ? problem.bias_host.data() : nullptr,
+                   expected.data());
         const std::vector<bf16> expected_bf16 = rounded(expected);
         const std::string what = "operands " + std::to_string(int(kind));
         for_each_schedule(rows, n, k, [&](const LinearSchedule& schedule) {
@@ -127,8 +129,8 @@ void mma_chain_equals_reference() {
     linear_reference(problem.x_host.data(), problem.rows, problem.w_host.data(), problem.n, problem.k,
                      problem.bias_host.data(), expected.data());
     DeviceBuffer<float> y(expected.size());
-    launch_mma_chain(problem.x.data(), problem.rows, problem.w.data(), problem.n, problem.k, problem.bias.data(), y.data(),
-                     nullptr);
+    launch_mma_chain(problem.x.data(), problem.rows, problem.w.data(), problem.n, problem.k, problem.bias.data(),
+                     y.data(), nullptr);
     check_same(y.download(), expected, "operands " + std::to_string(int(kind)));
   }
 }
@@ -209,16 +211,17 @@ void large_shapes_equal_mma_chain() {
   struct Shape {
     int rows, n, k;
   };
-  for (const Shape& s : {Shape{1, 151936, 1024}, Shape{32, 151936, 1024}, Shape{128, 128256, 1024}, Shape{256, 151936, 1024},
-                         Shape{1, 4096, 12288}, Shape{128, 4096, 12288}, Shape{256, 24576, 4096}, Shape{4100, 6144, 4096},
-                         Shape{8192, 4096, 4096}, Shape{16384, 1024, 2048}, Shape{5, 320, 128}, Shape{300, 4096, 256}}) {
+  for (const Shape& s :
+       {Shape{1, 151936, 1024}, Shape{32, 151936, 1024}, Shape{128, 128256, 1024}, Shape{256, 151936, 1024},
+        Shape{1, 4096, 12288}, Shape{128, 4096, 12288}, Shape{256, 24576, 4096}, Shape{4100, 6144, 4096},
+        Shape{8192, 4096, 4096}, Shape{16384, 1024, 2048}, Shape{5, 320, 128}, Shape{300, 4096, 256}}) {
     LargeProblem problem(s.rows, s.n, s.k, s.rows + 1);
     problem.check(choose_linear_schedule(s.rows, s.n, s.k, multiprocessors()));
   }
 }
 
-/// Layers that read what the one before wrote, back to back and in a replayed graph: dependent launches overlap, and each
-/// overwrites what the one before it read.
+/// Layers that read what the one before wrote, back to back and in a replayed graph: dependent launches overlap, and
+/// each overwrites what the one before it read.
 void launches_overlap_safely() {
   constexpr int kSize = 2048, kLayers = 24;
   cudaStream_t stream;

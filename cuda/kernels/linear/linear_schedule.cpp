@@ -20,7 +20,8 @@ double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
 
   // The weights of all waves but the last pass at full bandwidth; a last one of few blocks cannot ask for it.
   // Token tiles outside one cluster read them again from L2, not quite at once.
-  const double total = double(n) * k * 2 * (s.token_tiles > 1 ? 1.4 : 1.0), tile_bytes = double(t.outputs) / t.cluster_tokens * k * 2;
+  const double total = double(n) * k * 2 * (s.token_tiles > 1 ? 1.4 : 1.0);
+  const double tile_bytes = double(t.outputs) / t.cluster_tokens * k * 2;
   const double last_bytes = total * last / tiles;
   const double memory = (total - last_bytes) / kMemory + std::max(last_bytes / kMemory, tile_bytes / kMemoryOfOne);
 

@@ -1,5 +1,5 @@
-// How a GPU walks a linear layer: which tile a thread block computes at a time, and how deep its pipeline is. All of it is
-// schedule: every choice gives the same bits, so it may depend on the number of rows.
+// How a GPU walks a linear layer: which tile a thread block computes at a time, and how deep its pipeline is. All of it
+// is schedule: every choice gives the same bits, so it may depend on the number of rows.
 #pragma once
 
 #include <string>
@@ -8,7 +8,8 @@
 
 namespace detinfer {
 
-/// The part of a schedule that a kernel is compiled for. wgmma multiplies 64 rows of one operand by up to 256 of the other.
+/// The part of a schedule that a kernel is compiled for. wgmma multiplies 64 rows of one operand by up to 256 of the
+/// other.
 struct LinearTile {
   /// Rows of x and of W (which are tokens and outputs) that a thread block computes at a time.
   int tokens;
@@ -28,7 +29,8 @@ struct LinearTile {
   DETINFER_HD constexpr int row_tiles() const { return rows() / 64 / warpgroups(); }
   /// A thread's accumulators.
   DETINFER_HD constexpr int accumulators() const { return row_tiles() * columns() / 2; }
-  /// Whether a thread needs more registers than an equal share: the loading warp becomes a warpgroup that gives its own up.
+  /// Whether a thread needs more registers than an equal share: the loading warp becomes a warpgroup that gives its own
+  /// up.
   DETINFER_HD constexpr bool lends_registers() const { return warpgroups() > 1 && accumulators() >= 128; }
   DETINFER_HD constexpr int threads() const { return warpgroups() * 128 + (lends_registers() ? 128 : 32); }
   DETINFER_HD constexpr int cluster() const { return cluster_tokens * cluster_outputs; }
@@ -79,8 +81,8 @@ struct LinearSchedule {
   std::string text() const;
 };
 
-/// What a thread block may have. With all of it in use the next launch's blocks wait for this one's to end, which costs less
-/// than half the pipeline.
+/// Shared memory that a thread block may have. With all of it in use the next launch's blocks wait for this one's to end,
+/// which costs less than half the pipeline.
 constexpr int kSharedBytes = 227 * 1024;
 
 /// The schedule of a tile for a problem.

@@ -119,7 +119,7 @@ __device__ __forceinline__ void store_outputs(const Output& out, float (&acc)[kC
       const int row = output + half * 8 + quad;
       const float bias = row < out.n ? to_float(out.bias[row]) : 0.0f;
 #pragma unroll
-      for (int j = 0; j < kColumns / 4; ++j) acc[j / 2 * 4 + 2 * half + j % 2] = acc[j / 2 * 4 + 2 * half + j % 2] + bias;
+      for (int j = 0; j < kColumns / 4; ++j) acc[j / 2 * 4 + 2 * half + j % 2] += bias;
     }
   }
   if (out.n % 8 == 0 && !out.f32) {
