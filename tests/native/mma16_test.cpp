@@ -53,6 +53,9 @@ void tiny_products_are_cut() {
   // One of 2^-158 is kept.
   a[1] = to_bf16(-std::ldexp(1.0f, -78));
   CHECK_EQ(float_bits(mma16(a, b, 1, 0.0f)), 0u);
+  // What is cut to nothing is +0, also from below.
+  a[0] = power(-80);
+  CHECK_EQ(float_bits(mma16(a, b, 1, 0.0f)), 0u);
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ float truncate_to_float(int64_t sum, int exponent) {
   const int last = std::max(result_exponent, -126) - 23;
   const int shift = last - (exponent - kStepFractionBits);
   const uint64_t kept = shift > 63 ? 0 : shift >= 0 ? magnitude >> shift : magnitude << -shift;
+  if (kept == 0) return 0.0f;
   if (result_exponent < -126) return bits_float(sign | uint32_t(kept));
   return bits_float(sign | uint32_t(result_exponent + 127) << 23 | (uint32_t(kept) & 0x7FFFFFu));
 }
