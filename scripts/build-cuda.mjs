@@ -42,7 +42,9 @@ function isStale(source) {
   const object = objectOf(source);
   const dependencies = `${object}.d`;
   if (!existsSync(object) || !existsSync(dependencies)) return true;
-  const files = readFileSync(dependencies, 'utf8').replace(/\\\n/g, ' ').replace(/^\S+\s*:/, '').split(/\s+/).filter(Boolean);
+  // nvcc writes "object : files", gcc "object: files".
+  const list = readFileSync(dependencies, 'utf8').replace(/\\\n/g, ' ').replace(/^\S+\s*:/, '');
+  const files = list.split(/\s+/).filter(Boolean);
   const built = modified(object);
   return files.some((file) => !existsSync(join(ROOT, file)) && !existsSync(file) ? true : modifiedAnywhere(file) > built);
 }

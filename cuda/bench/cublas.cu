@@ -42,7 +42,9 @@ Cublas::Cublas() {
   for (const std::string& path : candidates()) {
     // Its sibling libcublasLt is found only if it is loaded already, where neither is in the loader's path.
     const size_t name = path.rfind("libcublas.so");
-    if (name != std::string::npos) dlopen((path.substr(0, name) + "libcublasLt.so" + path.substr(name + 12)).c_str(), RTLD_NOW);
+    if (name != std::string::npos) {
+      dlopen((path.substr(0, name) + "libcublasLt.so" + path.substr(name + 12)).c_str(), RTLD_NOW);
+    }
     library = dlopen(path.c_str(), RTLD_NOW);
     if (library != nullptr) break;
   }
@@ -57,7 +59,8 @@ Cublas::Cublas() {
   workspace_ = workspace;
 }
 
-void Cublas::multiply(const bf16* x, int rows, const bf16* w, int n, int k, void* y, bool f32, cudaStream_t stream) const {
+void Cublas::multiply(const bf16* x, int rows, const bf16* w, int n, int k, void* y, bool f32,
+                      cudaStream_t stream) const {
   // Values of cublasOperation_t, cudaDataType, cublasComputeType_t and cublasGemmAlgo_t.
   constexpr int kTransposed = 1, kAsIs = 0, kBf16 = 14, kF32 = 0, kComputeF32 = 68, kDefaultAlgorithm = -1;
   using Gemm = int (*)(void*, int, int, int, int, int, const void*, const void*, int, int, const void*, int, int,

@@ -1,5 +1,5 @@
 // detinfer_cuda_bench [attention|linear|ops|sampler …]: what the CUDA kernels reach, on the first GPU; all of them if none
-// is named. detinfer_cuda_bench linear-schedules ROWS,…: how each schedule of linear does.
+// is named. detinfer_cuda_bench linear-schedules ROWS,…: the fastest schedules of linear for these numbers of rows.
 #include <algorithm>
 #include <cstdio>
 #include <exception>

@@ -67,7 +67,6 @@ class TimedGraph {
     std::sort(sorted.begin(), sorted.end());
     return sorted[sorted.size() / 2];
   }
-  bool empty() const { return seconds_.empty(); }
   /// Forgets replays, such as the first, which warms up.
   void clear() { seconds_.clear(); }
 

@@ -10,7 +10,7 @@
 #include "bench/linear_bench.h"
 #include "core/cuda_memory.cuh"
 #include "kernels/linear/linear_cuda.h"
-#include "kernels/linear/linear_launch.h"
+#include "kernels/linear/run_linear.h"
 
 namespace detinfer {
 namespace {
@@ -145,6 +145,41 @@ Row measure(const Operands& operands, const Cublas& cublas, const Layer& layer, 
   return row;
 }
 
+/// A schedule and its times, with and without overlap.
+struct Candidate {
+  LinearSchedule schedule;
+  std::unique_ptr<TimedGraph> plain, dependent;
+
+  void print() const {
+    std::printf(" | %s: %.1f %.1f", schedule.text().c_str(), plain->seconds() * 1e6, dependent->seconds() * 1e6);
+  }
+};
+
+/// Every tile with every depth of the pipeline that one replay finds within 15% of the fastest, by time.
+std::vector<Candidate> fast_schedules(const Operands& operands, const Layer& layer, int rows, TimedGraph* reference) {
+  constexpr int kShallowest = 3;
+  std::vector<Candidate> all;
+  double best = 1;
+  for (int tile = 0; tile < kLinearTileCount; ++tile) {
+    LinearSchedule s = schedule_of_tile(tile, rows, layer.n, layer.k, multiprocessors());
+    for (s.stages = std::min(kShallowest, s.steps); s.stages <= s.steps && s.shared_bytes() <= kSharedBytes; ++s.stages) {
+      all.push_back({s, operands.graph(s, rows, Overlap::kNone), operands.graph(s, rows, Overlap::kDependentLaunch)});
+      replay_in_turn({all.back().plain.get()}, 1);
+      best = std::min(best, all.back().plain->seconds());
+    }
+  }
+  const auto slow = [&](const Candidate& c) { return c.plain->seconds() > 1.15 * best; };
+  all.erase(std::remove_if(all.begin(), all.end(), slow), all.end());
+  std::vector<TimedGraph*> graphs;
+  for (const Candidate& c : all) graphs.insert(graphs.end(), {c.plain.get(), c.dependent.get()});
+  if (reference != nullptr) graphs.push_back(reference);
+  replay_in_turn(graphs, 7);
+  std::sort(all.begin(), all.end(), [](const Candidate& a, const Candidate& b) {
+    return a.plain->seconds() + a.dependent->seconds() < b.plain->seconds() + b.dependent->seconds();
+  });
+  return all;
+}
+
 }  // namespace
 
 void bench_linear_cuda() {
@@ -166,10 +201,14 @@ void bench_linear_cuda() {
 }
 
 void bench_linear_schedules(const char* rows_list) {
+  constexpr size_t kPrinted = 7;
   const Cublas cublas;
   std::vector<int> all_rows;
   for (char* end; std::strtol(rows_list, &end, 10) > 0; rows_list = *end == ',' ? end + 1 : end) {
     all_rows.push_back(int(std::strtol(rows_list, &end, 10)));
+  }
+  if (all_rows.empty()) {
+    throw Error(ErrorCode::kInvalidRequest, "linear-schedules needs numbers of rows, such as 1,64,1024");
   }
   const int most = *std::max_element(all_rows.begin(), all_rows.end());
   std::vector<Layer> layers(std::begin(kLayers), std::end(kLayers));
@@ -177,49 +216,11 @@ void bench_linear_schedules(const char* rows_list) {
   for (const Layer& layer : layers) {
     const Operands operands(layer, most);
     for (int rows : all_rows) {
-      struct Result {
-        LinearSchedule schedule;
-        std::unique_ptr<TimedGraph> plain, dependent;
-      };
-      std::vector<Result> results;
-      double best = 1;
-      for (int tile = 0; tile < kLinearTileCount; ++tile) {
-        const LinearSchedule base = schedule_of_tile(tile, rows, layer.n, layer.k, multiprocessors());
-        for (int variant = 0; variant < 5; ++variant) {
-          LinearSchedule s = base;
-          if (variant > 0 && (base.shape().warpgroups() != 2 || base.shape().swapped || base.stages < 4)) continue;
-          if (variant > 0 && rows < 512) continue;
-          if (variant >= 2 && rows < 2048) continue;
-          if (variant > 0) s.skew = 2;
-          if (variant == 2) s.group = std::max(1, s.group / 2);
-          if (variant == 3) s.group *= 2;
-          if (variant == 4) s.group = s.token_tiles;
-          Result r{s, operands.graph(s, rows, Overlap::kNone), operands.graph(s, rows, Overlap::kDependentLaunch)};
-          replay_in_turn({r.plain.get()}, 1);
-          best = std::min(best, r.plain->seconds());
-          if (r.plain->seconds() < 1.2 * best) results.push_back(std::move(r));
-        }
-      }
-      const auto reference_graph = cublas.found() ? operands.graph(cublas, rows) : nullptr;
-      std::vector<TimedGraph*> graphs;
-      for (const Result& r : results) {
-        if (r.plain->seconds() > 1.15 * best) continue;
-        graphs.push_back(r.plain.get());
-        graphs.push_back(r.dependent.get());
-      }
-      if (reference_graph) graphs.push_back(reference_graph.get());
-      replay_in_turn(graphs, 7);
-      const double reference = reference_graph ? reference_graph->seconds() : 0;
-      results.erase(std::remove_if(results.begin(), results.end(), [](const Result& r) { return r.dependent->empty(); }), results.end());
-      std::sort(results.begin(), results.end(), [](const Result& a, const Result& b) {
-        return a.plain->seconds() + a.dependent->seconds() < b.plain->seconds() + b.dependent->seconds();
-      });
-      std::printf("%d %s: cuBLAS %.1f; chosen %s", rows, layer.name, reference * 1e6,
+      const auto reference = cublas.found() ? operands.graph(cublas, rows) : nullptr;
+      const std::vector<Candidate> fast = fast_schedules(operands, layer, rows, reference.get());
+      std::printf("%d %s: cuBLAS %.1f; chosen %s", rows, layer.name, reference ? reference->seconds() * 1e6 : 0.0,
                   choose_linear_schedule(rows, layer.n, layer.k, multiprocessors()).text().c_str());
-      for (size_t i = 0; i < std::min<size_t>(7, results.size()); ++i) {
-        std::printf(" | %s: %.1f %.1f", results[i].schedule.text().c_str(), results[i].plain->seconds() * 1e6,
-                    results[i].dependent->seconds() * 1e6);
-      }
+      for (size_t i = 0; i < std::min(kPrinted, fast.size()); ++i) fast[i].print();
       std::printf("\n");
     }
   }

@@ -1,5 +1,5 @@
-// Thread block clusters of Hopper: blocks on neighbouring multiprocessors that signal each other's barriers and share what
-// TMA loads, and the cache hints of those loads.
+// Thread block clusters of Hopper: blocks on neighbouring multiprocessors that signal each other's barriers and share
+// what TMA loads, and the cache hints of those loads.
 #pragma once
 
 #include <cuda.h>

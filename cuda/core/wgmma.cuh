@@ -1,4 +1,4 @@
-// Matrix products of a warpgroup: 64 rows of A by N rows of B, both K-major in shared memory, f32 accumulators in registers.
+// Matrix products of a warpgroup: 64 rows of A by N rows of B, both K-major in shared memory, accumulators in registers.
 // An accumulator's element i of a thread lies in row (lane / 4) + 8 · (i / 2 % 2) of its warp's 16 rows and in column
 // 8 · (i / 4) + 2 · (lane % 4) + i % 2.
 #pragma once

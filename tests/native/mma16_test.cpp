@@ -1,4 +1,5 @@
 // The k16 step against the vectors recorded on an H200 (tests/fixtures/mma16/README.md).
+#include <cmath>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -44,8 +45,23 @@ void matches_the_h200() {
   }
 }
 
+/// 2^-149 - 2^-160 is less than the smallest float, but the second product lies below the bits that a step keeps.
+void tiny_products_are_cut() {
+  const auto power = [](int exponent) { return to_bf16(std::ldexp(1.0f, exponent)); };
+  bf16 a[16] = {power(-75), to_bf16(-std::ldexp(1.0f, -80))}, b[16] = {power(-74), power(-80)};
+  CHECK_EQ(float_bits(mma16(a, b, 1, 0.0f)), 1u);
+  // One of 2^-158 is kept.
+  a[1] = to_bf16(-std::ldexp(1.0f, -78));
+  CHECK_EQ(float_bits(mma16(a, b, 1, 0.0f)), 0u);
+  // What is cut to nothing is +0, also from below.
+  a[0] = power(-80);
+  CHECK_EQ(float_bits(mma16(a, b, 1, 0.0f)), 0u);
+}
+
 }  // namespace
 
-extern const TestTable kMma16Tests = {"mma16", {{"matches the vectors of an H200", matches_the_h200}}};
+extern const TestTable kMma16Tests = {"mma16",
+                                      {{"matches the vectors of an H200", matches_the_h200},
+                                       {"cuts tiny products", tiny_products_are_cut}}};
 
 }  // namespace detinfer::testing

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/wgmma.cuh"
+
 namespace detinfer::fa3 {
 
 /// Descriptor of a matrix in shared memory with the 128-byte swizzle, address 1024-aligned up to the k offset.
@@ -13,16 +15,6 @@ namespace detinfer::fa3 {
 __device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address, uint32_t chunk_bytes) {
   constexpr uint64_t kRowGroups = uint64_t(1024 >> 4) << 32, kSwizzle128 = uint64_t(1) << 62;
   return uint64_t((address & 0x3FFFF) >> 4) | uint64_t(chunk_bytes >> 4) << 16 | kRowGroups | kSwizzle128;
-}
-
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-
-/// Keeps the compiler from moving uses of registers that a product in flight owns.
-template <int N>
-__device__ __forceinline__ void pin(float (&r)[N]) {
-#pragma unroll
-  for (int i = 0; i < N; ++i) asm volatile("" : "+f"(r[i])::"memory");
 }
 
 #define DETINFER_REGS_0_31                                                                                            \

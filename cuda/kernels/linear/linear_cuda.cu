@@ -5,7 +5,7 @@
 #include "core/cuda_check.h"
 #include "core/tensor_map.cuh"
 #include "kernels/linear/linear_launch.cuh"
-#include "kernels/linear/linear_launch.h"
+#include "kernels/linear/run_linear.h"
 
 namespace detinfer {
 namespace {
@@ -35,8 +35,8 @@ int multiprocessors() {
   return count;
 }
 
-void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y,
-                bool f32, cudaStream_t stream) {
+void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias,
+                void* y, bool f32, cudaStream_t stream) {
   const LinearTile& tile = schedule.shape();
   const CUtensorMap x_map = tensor_map_2d(x, w.k, rows, w.k, 64, schedule.x_rows / tile.cluster_outputs);
   const CUtensorMap w_map = tensor_map_2d(w.data, w.k, w.n, w.k, 64, tile.outputs / tile.cluster_tokens);

@@ -1,5 +1,5 @@
-// What the host passes to the linear kernel, and its launchers: one for each tile, spread over translation units because
-// nvcc takes long for each.
+// What the host passes to the linear kernel, and its launchers: one for each tile, spread over translation units
+// because nvcc takes long for each.
 #pragma once
 
 #include <cuda.h>

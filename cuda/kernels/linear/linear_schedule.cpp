@@ -7,6 +7,9 @@ namespace {
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
+/// Weights that a block has under way when they stream through for several tiles.
+constexpr int kStreamBytes = 100 * 1024;
+
 /// Microseconds that a schedule should take; good enough to choose by. Constants are of an H200.
 double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
   constexpr double kMemory = 4.4e6, kMemoryOfOne = 55e3;  // bytes per microsecond: all, and what one block can ask for
@@ -16,7 +19,9 @@ double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
   const int waves = ceil_div(tiles, at_once), last = tiles - (waves - 1) * at_once;
 
   // The weights of all waves but the last pass at full bandwidth; a last one of few blocks cannot ask for it.
-  const double total = double(n) * k * 2, tile_bytes = double(t.outputs) / t.cluster_tokens * k * 2;
+  // Token tiles outside one cluster read them again from L2, not quite at once.
+  const double total = double(n) * k * 2 * (s.token_tiles > 1 ? 1.4 : 1.0);
+  const double tile_bytes = double(t.outputs) / t.cluster_tokens * k * 2;
   const double last_bytes = total * last / tiles;
   const double memory = (total - last_bytes) / kMemory + std::max(last_bytes / kMemory, tile_bytes / kMemoryOfOne);
 
@@ -28,7 +33,9 @@ double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
   const double tile_clocks = ceil_div(k, 64) * std::max({tensor, shared, cache}) + 2000;
 
   const double block = waves * tile_clocks / kClock;
-  return std::max(memory, block) + 0.08 * std::min(memory, block) + 0.03 * tile_bytes / kMemoryOfOne + 0.2 * waves;
+  const double shallow = 0.2 * std::max(0, 6 - s.stages);
+  return std::max(memory, block) + 0.08 * std::min(memory, block) + 0.03 * tile_bytes / kMemoryOfOne + 0.2 * waves +
+         (s.steps > s.stages ? shallow : 0.0);
 }
 
 }  // namespace
@@ -38,7 +45,6 @@ std::string LinearSchedule::text() const {
   std::string result = std::to_string(x_rows) + "x" + std::to_string(t.outputs) + (t.swapped ? "s" : "") + " k" +
                        std::to_string(t.blocks * 64) + " x" + std::to_string(stages);
   if (t.cluster() > 1) result += " c" + std::to_string(t.cluster_tokens) + "." + std::to_string(t.cluster_outputs);
-  if (skew > 0) result += " d" + std::to_string(skew);
   return result + " g" + std::to_string(group) + " on " + std::to_string(clusters * t.cluster());
 }
 
@@ -56,6 +62,11 @@ LinearSchedule schedule_of_tile(int tile, int rows, int n, int k, int multiproce
   s.clusters = std::min(multiprocessors / t.cluster(), s.token_tiles * s.output_tiles);
   s.steps = ceil_div(k, t.blocks * 64);
   s.stages = std::min(s.steps, (kSharedBytes - 1024) / (s.stage_bytes() + 16));
+  // Weights that stream through for long come faster when fewer are asked for at once.
+  const int weight_bytes = t.blocks * t.outputs * 128;
+  if (s.x_rows <= 32 && s.output_tiles > 2 * s.clusters) {
+    s.stages = std::min(s.stages, std::max(4, kStreamBytes / weight_bytes));
+  }
   return s;
 }
 

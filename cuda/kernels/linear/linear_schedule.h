@@ -1,5 +1,5 @@
-// How a GPU walks a linear layer: which tile a thread block computes at a time, and how deep its pipeline is. All of it is
-// schedule: every choice gives the same bits, so it may depend on the number of rows.
+// How a GPU walks a linear layer: which tile a thread block computes at a time, and how deep its pipeline is. All of it
+// is schedule: every choice gives the same bits, so it may depend on the number of rows.
 #pragma once
 
 #include <string>
@@ -8,7 +8,8 @@
 
 namespace detinfer {
 
-/// The part of a schedule that a kernel is compiled for. wgmma multiplies 64 rows of one operand by up to 256 of the other.
+/// The part of a schedule that a kernel is compiled for. wgmma multiplies 64 rows of one operand by up to 256 of the
+/// other.
 struct LinearTile {
   /// Rows of x and of W (which are tokens and outputs) that a thread block computes at a time.
   int tokens;
@@ -28,7 +29,8 @@ struct LinearTile {
   DETINFER_HD constexpr int row_tiles() const { return rows() / 64 / warpgroups(); }
   /// A thread's accumulators.
   DETINFER_HD constexpr int accumulators() const { return row_tiles() * columns() / 2; }
-  /// Whether a thread needs more registers than an equal share: the loading warp becomes a warpgroup that gives its own up.
+  /// Whether a thread needs more registers than an equal share: the loading warp becomes a warpgroup that gives its own
+  /// up.
   DETINFER_HD constexpr bool lends_registers() const { return warpgroups() > 1 && accumulators() >= 128; }
   DETINFER_HD constexpr int threads() const { return warpgroups() * 128 + (lends_registers() ? 128 : 32); }
   DETINFER_HD constexpr int cluster() const { return cluster_tokens * cluster_outputs; }
@@ -38,30 +40,21 @@ struct LinearTile {
 
 constexpr LinearTile kLinearTiles[] = {
     // tokens, outputs, blocks, swapped, cluster
-    {64, 32, 4, false, 1, 1},
-    {64, 48, 2, false, 1, 1},
-    {64, 64, 2, false, 1, 1},
-    {64, 96, 2, false, 1, 1},
-    {64, 192, 1, false, 1, 1},
-    {64, 192, 2, false, 1, 1},
-    {64, 224, 1, false, 1, 1},
-    {64, 256, 1, false, 1, 1},
-    {64, 64, 2, false, 2, 1},
-    {64, 96, 2, false, 2, 1},
-    {128, 64, 2, true, 2, 1},
-    {128, 64, 2, true, 1, 2},
-    {128, 48, 2, false, 1, 1},
-    {128, 96, 1, false, 2, 1},
-    {128, 96, 2, false, 1, 1},
-    {128, 128, 1, false, 1, 1},
-    {128, 128, 1, false, 2, 1},
-    {128, 128, 2, false, 1, 1},
-    {128, 192, 1, false, 1, 1},
-    {128, 256, 1, false, 1, 1},
-    {128, 256, 1, false, 2, 1},
-    {256, 192, 1, false, 1, 1},
-    {256, 192, 1, false, 1, 2},
-    {256, 128, 1, false, 1, 2},
+    {64, 32, 4, false, 1, 1},    // 0: linear_few_rows.cu
+    {64, 32, 2, false, 1, 1},    // 1
+    {64, 48, 2, false, 1, 1},    // 2
+    {64, 96, 2, false, 1, 1},    // 3
+    {64, 192, 1, false, 1, 1},   // 4
+    {64, 224, 1, false, 1, 1},   // 5
+    {64, 256, 1, false, 1, 1},   // 6
+    {64, 64, 2, false, 2, 1},    // 7: linear_some_rows.cu
+    {64, 96, 2, false, 2, 1},    // 8
+    {128, 64, 2, true, 2, 1},    // 9
+    {128, 96, 1, false, 2, 1},   // 10
+    {128, 128, 1, false, 2, 1},  // 11
+    {128, 192, 1, false, 1, 1},  // 12: linear_many_rows.cu
+    {128, 256, 1, false, 2, 1},  // 13
+    {256, 192, 1, false, 1, 1},  // 14
 };
 constexpr int kLinearTileCount = sizeof(kLinearTiles) / sizeof(kLinearTiles[0]);
 
@@ -80,8 +73,6 @@ struct LinearSchedule {
   int output_tiles;
   /// Token tiles that are walked together for each output tile.
   int group;
-  /// Stages that the second of two warpgroups stays behind the first.
-  int skew;
 
   const LinearTile& shape() const { return kLinearTiles[tile]; }
   int stage_bytes() const { return shape().blocks * (x_rows + shape().outputs) * 128; }
@@ -90,8 +81,8 @@ struct LinearSchedule {
   std::string text() const;
 };
 
-/// What a thread block may have. With all of it in use the next launch's blocks wait for this one's to end, which costs less
-/// than half the pipeline.
+/// Shared memory that a thread block may have. With all of it in use the next launch's blocks wait for this one's to end,
+/// which costs less than half the pipeline.
 constexpr int kSharedBytes = 227 * 1024;
 
 /// The schedule of a tile for a problem.

@@ -85,12 +85,17 @@ __device__ __forceinline__ void store_tokens(const Output& out, float (&acc)[kCo
         }
       }
     } else if (out.n % 8 == 0) {
+      const bool odd = t & 1;
 #pragma unroll
-      for (int j = 0; j < kColumns / 8; ++j) {
-        const int column = output + j * 8 + t * 2;
+      for (int j = 0; j < kColumns / 8; j += 2) {
+        // Two pieces of 8 outputs: lanes swap halves, so that each stores 4 outputs, of the first piece or the second.
+        const float *first = &acc[j * 4 + 2 * half], *second = first + 4;
+        const float low = __shfl_xor_sync(~0u, odd ? first[0] : second[0], 1);
+        const float high = __shfl_xor_sync(~0u, odd ? first[1] : second[1], 1);
+        const int column = output + (j + odd) * 8 + t / 2 * 4;
         if (exists && column < out.n) {
-          *reinterpret_cast<float2*>(static_cast<float*>(out.y) + start + column) =
-              make_float2(acc[j * 4 + 2 * half], acc[j * 4 + 2 * half + 1]);
+          *reinterpret_cast<float4*>(static_cast<float*>(out.y) + start + column) =
+              odd ? make_float4(low, high, second[0], second[1]) : make_float4(first[0], first[1], low, high);
         }
       }
     } else {
@@ -114,7 +119,7 @@ __device__ __forceinline__ void store_outputs(const Output& out, float (&acc)[kC
       const int row = output + half * 8 + quad;
       const float bias = row < out.n ? to_float(out.bias[row]) : 0.0f;
 #pragma unroll
-      for (int j = 0; j < kColumns / 4; ++j) acc[j / 2 * 4 + 2 * half + j % 2] = acc[j / 2 * 4 + 2 * half + j % 2] + bias;
+      for (int j = 0; j < kColumns / 4; ++j) acc[j / 2 * 4 + 2 * half + j % 2] += bias;
     }
   }
   if (out.n % 8 == 0 && !out.f32) {

@@ -41,6 +41,7 @@ float truncate_to_float(int64_t sum, int exponent) {
   const int last = std::max(result_exponent, -126) - 23;
   const int shift = last - (exponent - kStepFractionBits);
   const uint64_t kept = shift > 63 ? 0 : shift >= 0 ? magnitude >> shift : magnitude << -shift;
+  if (kept == 0) return 0.0f;
   if (result_exponent < -126) return bits_float(sign | uint32_t(kept));
   return bits_float(sign | uint32_t(result_exponent + 127) << 23 | (uint32_t(kept) & 0x7FFFFFu));
 }
@@ -71,6 +72,7 @@ float mma16(const bf16* a, const bf16* b, int64_t b_stride, float c) {
   if (positive_infinity) return bits_float(0x7F800000u);
   if (negative_infinity) return bits_float(0xFF800000u);
   if (largest == kNothing) return 0.0f;
+  largest = std::max(largest, kStepLeastExponent);
 
   // A product has 14 fraction bits and c has 23; both are brought to 25 below the largest exponent.
   int64_t sum = acc.sign * shift_right(acc.mantissa << (kStepFractionBits - 23), largest - acc.exponent);

@@ -1,9 +1,8 @@
+// The largest tiles.
 #include "kernels/linear/linear_kernel.cuh"
 
 namespace detinfer::linear {
 
-template void launch_tile<10>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<11>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<12>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<13>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<14>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);

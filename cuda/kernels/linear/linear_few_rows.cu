@@ -1,3 +1,4 @@
+// Tiles of up to 64 rows.
 #include "kernels/linear/linear_kernel.cuh"
 
 namespace detinfer::linear {
@@ -9,8 +10,5 @@ template void launch_tile<3>(const CUtensorMap&, const CUtensorMap&, const Argum
 template void launch_tile<4>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<5>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 template void launch_tile<6>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<7>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<8>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
-template void launch_tile<9>(const CUtensorMap&, const CUtensorMap&, const Arguments&, cudaStream_t);
 
 }  // namespace detinfer::linear
