@@ -54,14 +54,17 @@ struct Batch {
   std::unique_ptr<Fa3Attention> attention;
 };
 
-void bench_decode() {
+}  // namespace
+
+void bench_decode_cuda() {
   std::printf("\ndecode, %d/%d heads of %d, one graph of 16 launches, keys and values rotated\n", kHeads, kKvHeads, kDim);
   std::printf("%9s %7s %6s %10s %22s %8s\n", "sequences", "keys", "page", "us", "(least, most)", "TB/s");
-  const int shapes[][2] = {{1, 4096}, {1, 32768}, {64, 4096}, {256, 1024}, {256, 2000}, {16, 512}};
+  const int shapes[][2] = {{1, 512},  {1, 1024},  {8, 512},    {8, 1024},   {1, 4096},
+                           {1, 32768}, {8, 4096}, {64, 4096}, {256, 1024}, {256, 2000}};
   for (const auto& [sequences, length] : shapes) {
-    for (int page_size : {16, 64, 128}) {
+    for (int page_size : {16, 128}) {
       const double bytes = double(sequences) * length * kKvHeads * kDim * 4;
-      const int copies = int(std::clamp(600e6 / bytes + 1, 1.0, 8.0));
+      const int copies = int(std::clamp(300e6 / bytes + 1, 1.0, 16.0));
       const Batch batch(sequences, length, 1, page_size, copies);
       const Times t = time_graph(16, 15, [&](int i, cudaStream_t stream) { batch.run(i % copies, stream); });
       std::printf("%9d %7d %6d %10.1f %10.1f, %10.1f %8.2f\n", sequences, length, page_size, t.median * 1e6, t.least * 1e6,
@@ -70,13 +73,13 @@ void bench_decode() {
   }
 }
 
-void bench_prefill() {
+void bench_prefill_cuda() {
   std::printf("\ncausal prefill, %d/%d heads of %d\n", kHeads, kKvHeads, kDim);
   std::printf("%9s %7s %7s %6s %10s %20s %9s\n", "sequences", "keys", "rows", "page", "ms", "(least, most)", "TFLOP/s");
   const int shapes[][3] = {{1, 8192, 8192}, {1, 16384, 16384}, {1, 2048, 2048}, {8, 1024, 1024}, {1, 16384, 2048},
                            {64, 1024, 64}};
   for (const auto& [sequences, length, rows] : shapes) {
-    for (int page_size : {16, 64, 128}) {
+    for (int page_size : {16, 128}) {
       const Batch batch(sequences, length, rows, page_size, 1);
       double scores = 0;
       for (int i = 0; i < rows; ++i) scores += length - rows + i + 1;
@@ -86,13 +89,6 @@ void bench_prefill() {
                   t.least * 1e3, t.most * 1e3, flop / t.median * 1e-12);
     }
   }
-}
-
-}  // namespace
-
-void bench_attention_cuda() {
-  bench_decode();
-  bench_prefill();
 }
 
 }  // namespace detinfer

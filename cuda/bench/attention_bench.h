@@ -2,7 +2,8 @@
 
 namespace detinfer {
 
-/// Prints what the fa3 attention reaches on the current device.
-void bench_attention_cuda();
+/// Prints what decoding and causal prefill by fa3 reach.
+void bench_decode_cuda();
+void bench_prefill_cuda();
 
 }  // namespace detinfer

@@ -1,5 +1,5 @@
-// detinfer_cuda_bench [attention|linear|ops|sampler …]: what the CUDA kernels reach, on the first GPU; all of them if none
-// is named. detinfer_cuda_bench linear-schedules ROWS,…: the fastest schedules of linear for these numbers of rows.
+// detinfer_cuda_bench [decode|linear|ops|prefill|sampler …]: what the CUDA kernels reach, on the first GPU; all of them if
+// none is named. detinfer_cuda_bench linear-schedules ROWS,…: the fastest schedules of linear for these numbers of rows.
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -25,9 +25,10 @@ int main(int argc, char** argv) {
     const double bandwidth = detinfer::read_bandwidth();
     std::printf("reading memory: %.2f TB/s\n", bandwidth * 1e-12);
     const std::map<std::string, std::function<void()>> benches = {
-        {"attention", [] { detinfer::bench_attention_cuda(); }},
+        {"decode", [] { detinfer::bench_decode_cuda(); }},
         {"linear", [] { detinfer::bench_linear_cuda(); }},
         {"ops", [=] { detinfer::bench_ops_cuda(bandwidth); }},
+        {"prefill", [] { detinfer::bench_prefill_cuda(); }},
         {"sampler", [=] { detinfer::bench_sampler_cuda(bandwidth); }},
     };
     if (argc == 3 && std::string(argv[1]) == "linear-schedules") {

@@ -12,6 +12,7 @@ __global__ void __launch_bounds__(kDecodeThreads, kBlocksPerMultiprocessor)
     decode_kernel(const __grid_constant__ CUtensorMap keys, const __grid_constant__ CUtensorMap values,
                   const __grid_constant__ DecodeArgs args) {
   extern __shared__ __align__(1024) uint8_t memory[];
+  let_next_start();
   using Shared = DecodeShared<D>;
   const uint32_t shared = shared_address(memory);
   if (threadIdx.x == 0) {
@@ -19,34 +20,37 @@ __global__ void __launch_bounds__(kDecodeThreads, kBlocksPerMultiprocessor)
       barrier_init(Shared::full(shared, stage), 1);
       barrier_init(Shared::empty(shared, stage), kDecodeWarps);
     }
+    for (int slot = 0; slot < Shared::kSlots; ++slot) barrier_init(Shared::dealt(shared, slot), 1);
     barrier_init_done();
   }
   __syncthreads();
+  wait_for_inputs();
   if (__shfl_sync(~0u, threadIdx.x / 32, 0) == kDecodeWarps) {
-    decode_produce<D>(&keys, &values, args, shared);
+    decode_produce<D>(&keys, &values, args, memory);
   } else {
     DecodeRows<D, kOctets>(args, memory).run();
   }
 }
 
 template <int D, int kOctets>
-void launch(const TensorMaps& maps, const DecodeArgs& args, int multiprocessors, cudaStream_t stream) {
+void launch_octets(const TensorMaps& maps, const DecodeArgs& args, cudaStream_t stream) {
   constexpr int kBytes = DecodeShared<D>::kBytes;
   auto* const kernel = decode_kernel<D, kOctets>;
-  CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  kernel<<<multiprocessors * kBlocksPerMultiprocessor, kDecodeThreads, kBytes, stream>>>(maps.keys, maps.values, args);
-  CUDA_CHECK(cudaGetLastError());
+  static const int blocks = [&] {
+    CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+    return multiprocessor_count() * kBlocksPerMultiprocessor;
+  }();
+  launch(kernel, blocks, kDecodeThreads, kBytes, stream, maps.keys, maps.values, args);
 }
 
 }  // namespace
 
-void launch_decode(int head_dim, const TensorMaps& maps, const DecodeArgs& args, int multiprocessors,
-                   cudaStream_t stream) {
+void launch_decode(int head_dim, const TensorMaps& maps, const DecodeArgs& args, cudaStream_t stream) {
   const bool wide = args.heads / args.kv_heads > 8;
   if (head_dim == 128) {
-    (wide ? launch<128, 2> : launch<128, 1>)(maps, args, multiprocessors, stream);
+    (wide ? launch_octets<128, 2> : launch_octets<128, 1>)(maps, args, stream);
   } else {
-    (wide ? launch<64, 2> : launch<64, 1>)(maps, args, multiprocessors, stream);
+    (wide ? launch_octets<64, 2> : launch_octets<64, 1>)(maps, args, stream);
   }
 }
 

@@ -1,11 +1,14 @@
 // Decoding: one row of a sequence against one split of its keys, for the query heads that share a KV head. Four warps
 // compute and a fifth brings tiles of 128 keys or values through a ring of TMA loads, which runs on into the next split
-// while the last one is being finished. The block that finishes a sequence's last split merges them all, in order.
+// while the last one is being finished. Splits are dealt to whoever is free: with a fixed order, a block that lags behind
+// finishes its sequences last, has to merge their splits, and so lags more. The block that finishes a sequence's last split
+// merges them all, in order.
 #pragma once
 
 #include "attention/fa3/plan.h"
-#include "core/ptx.cuh"
 #include "attention/fa3/rules.cuh"
+#include "core/launch.cuh"
+#include "core/ptx.cuh"
 
 namespace detinfer::fa3 {
 
@@ -22,6 +25,8 @@ struct DecodeArgs {
   float* partial_sums;
   /// Finished splits of each sequence and KV head; all 0 between launches.
   int* counters;
+  /// Pairs of split and KV head dealt beyond the first of each block, and blocks that are done; both 0 between launches.
+  int* queue;
   int heads;
   int kv_heads;
   int page_shift;
@@ -44,9 +49,12 @@ struct DecodeShared {
   static constexpr int kWeightRow = (kBlockKeys + 8) * 2, kWeights = kStages * kTile;
   static constexpr int kMaxima = kWeights + 16 * kMergeSplits * 16;
   static constexpr int kFlag = kMaxima + kDecodeWarps * 16 * 4;
-  static constexpr int kBarriers = kFlag + 8, kBytes = kBarriers + 16 * kStages;
+  /// Dealt numbers on their way to the consumers: more than the ring can run ahead.
+  static constexpr int kSlots = 8, kDealt = kFlag + 16;
+  static constexpr int kBarriers = kDealt + 4 * kSlots, kBytes = kBarriers + 16 * kStages + 8 * kSlots;
   __device__ static uint32_t full(uint32_t shared, int stage) { return shared + kBarriers + 16 * stage; }
   __device__ static uint32_t empty(uint32_t shared, int stage) { return shared + kBarriers + 16 * stage + 8; }
+  __device__ static uint32_t dealt(uint32_t shared, int slot) { return shared + kBarriers + 16 * kStages + 8 * slot; }
 };
 
 /// Walks the ring of stages.
@@ -62,40 +70,52 @@ struct RingPosition {
   }
 };
 
-/// The splits of this thread block: one of every gridDim.x pairs of split and KV head.
-struct SplitDealer {
-  const DecodeArgs& args;
-  int next = blockIdx.x;
+/// The pair of split and KV head of a number. @return false if there are not so many
+__device__ __forceinline__ bool read_split(const DecodeArgs& args, int number, DecodeSplit& split, const int32_t*& pages,
+                                           int& kv_head) {
+  // Not one after the other: the record may be stale memory when there is no such split.
+  const int count = __ldg(args.plan), index = number / args.kv_heads;
+  const int32_t* const record = args.plan + PlanLayout::kHeaderWords + int64_t(index) * args.split_words;
+  const int4 first = __ldg(reinterpret_cast<const int4*>(record));
+  const int4 second = __ldg(reinterpret_cast<const int4*>(record) + 1);
+  split = {first.x, first.y, first.z, first.w, second.x, second.y, {0, 0}};
+  pages = record + kSplitWords;
+  kv_head = number - index * args.kv_heads;
+  return index < count;
+}
 
-  /// False when none is left.
-  __device__ __forceinline__ bool deal(DecodeSplit& split, const int32_t*& pages, int& kv_head) {
-    // Not one after the other: the record may be stale memory when there is no such split.
-    const int count = __ldg(args.plan), index = next / args.kv_heads;
-    const int32_t* const record = args.plan + PlanLayout::kHeaderWords + int64_t(index) * args.split_words;
-    const int4 first = __ldg(reinterpret_cast<const int4*>(record));
-    const int4 second = __ldg(reinterpret_cast<const int4*>(record) + 1);
-    split = {first.x, first.y, first.z, first.w, second.x, second.y, {0, 0}};
-    pages = record + kSplitWords;
-    kv_head = next - index * args.kv_heads;
-    next += gridDim.x;
-    return index < count;
-  }
-};
+/// The number that the producer dealt as its n-th.
+template <int D>
+__device__ __forceinline__ int wait_dealt(const uint8_t* memory, uint32_t shared, int n) {
+  using Shared = DecodeShared<D>;
+  barrier_wait(Shared::dealt(shared, n % Shared::kSlots), n / Shared::kSlots & 1);
+  return reinterpret_cast<const volatile int*>(memory + Shared::kDealt)[n % Shared::kSlots];
+}
 
 /// The producer warp's work.
 template <int D>
 __device__ __forceinline__ void decode_produce(const CUtensorMap* keys, const CUtensorMap* values,
-                                               const DecodeArgs& args, uint32_t shared) {
+                                               const DecodeArgs& args, uint8_t* memory) {
   using Shared = DecodeShared<D>;
   const int lane = threadIdx.x % 32;
+  const uint32_t shared = shared_address(memory);
   const bool leader = elect_one();
   const int box_shift = min(args.page_shift, 7), boxes = kBlockKeys >> box_shift;
-  SplitDealer dealer{args};
   RingPosition<Shared::kStages> ring;
   DecodeSplit split;
   const int32_t* pages;
   int kv_head;
-  while (dealer.deal(split, pages, kv_head)) {
+  int number = blockIdx.x;
+  for (int n = 0;; ++n) {
+    if (lane == 0) {
+      reinterpret_cast<volatile int*>(memory + Shared::kDealt)[n % Shared::kSlots] = number;
+      barrier_arrive(Shared::dealt(shared, n % Shared::kSlots));
+    }
+    __syncwarp();
+    if (!read_split(args, number, split, pages, kv_head)) break;
+    // Asked for long before it is needed.
+    int taken = 0;
+    if (lane == 0) taken = atomicAdd(args.queue, 1);
     // Lane i knows where the split's box i begins in the pool, seen as a matrix of head_dim columns; boxes of 16 are 32.
     const int key = split.split * kSplitKeys + (lane << box_shift);
     const int page = __ldg(pages + (min(lane << box_shift, kSplitKeys - 1) >> args.page_shift));
@@ -118,7 +138,9 @@ __device__ __forceinline__ void decode_produce(const CUtensorMap* keys, const CU
         }
       }
     }
+    number = int(gridDim.x) + __shfl_sync(~0u, taken, 0);
   }
+  if (lane == 0 && atomicAdd(args.queue + 1, 1) == int(gridDim.x) - 1) args.queue[0] = args.queue[1] = 0;
 }
 
 }  // namespace detinfer::fa3

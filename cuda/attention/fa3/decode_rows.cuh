@@ -17,11 +17,10 @@ class DecodeRows {
       : args_(args), memory_(memory), shared_(shared_address(memory)), group_(args.heads / args.kv_heads) {}
 
   __device__ __forceinline__ void run() {
-    SplitDealer dealer{args_};
     DecodeSplit split;
     const int32_t* pages;
     int kv_head;
-    while (dealer.deal(split, pages, kv_head)) {
+    for (int n = 0; read_split(args_, wait_dealt<D>(memory_, shared_, n), split, pages, kv_head); ++n) {
       load_queries(split, kv_head);
       const int blocks = (split.keys + kBlockKeys - 1) / kBlockKeys;
       for (int j = 0; j < blocks; ++j) run_block(j, split.keys - j * kBlockKeys);

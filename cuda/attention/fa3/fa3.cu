@@ -49,9 +49,11 @@ struct Fa3Attention::State {
         staging{{CudaMemory::kPinned, layout.words}, {CudaMemory::kPinned, layout.words}},
         partial_rules(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads),
         partial_sums(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
-        counters(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads) {
+        counters(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads),
+        queue(CudaMemory::kDevice, 2) {
     CUDA_CHECK(cudaMemset(device_plan.data(), 0, PlanLayout::kHeaderWords * sizeof(int32_t)));
     CUDA_CHECK(cudaMemset(counters.data(), 0, size_t(limits.slices) * kv.kv_heads * sizeof(int)));
+    CUDA_CHECK(cudaMemset(queue.data(), 0, 2 * sizeof(int)));
     // The memsets are done before any stream looks.
     CUDA_CHECK(cudaDeviceSynchronize());
   }
@@ -69,6 +71,7 @@ struct Fa3Attention::State {
   CudaArray<float2> partial_rules;
   CudaArray<float> partial_sums;
   CudaArray<int> counters;
+  CudaArray<int> queue;
   fa3::Plan plan;
 };
 
@@ -129,7 +132,7 @@ void Fa3Attention::launch(const bf16* q, const bf16* keys, const bf16* values, b
     args.scale = scale;
     args.out = out;
     args.out_f32 = out_f32;
-    fa3::launch_prefill(dim, maps, args, s.multiprocessors, stream);
+    fa3::launch_prefill(dim, maps, args, stream);
   }
   if (s.plan.splits > 0) {
     fa3::DecodeArgs args;
@@ -141,11 +144,12 @@ void Fa3Attention::launch(const bf16* q, const bf16* keys, const bf16* values, b
     args.partial_rules = s.partial_rules.data();
     args.partial_sums = s.partial_sums.data();
     args.counters = s.counters.data();
+    args.queue = s.queue.data();
     args.heads = s.heads;
     args.kv_heads = s.kv.kv_heads;
     args.page_shift = page_shift;
     args.scale = scale;
-    fa3::launch_decode(dim, maps, args, s.multiprocessors, stream);
+    fa3::launch_decode(dim, maps, args, stream);
   }
 }
 

@@ -16,11 +16,9 @@ struct TensorMaps {
   CUtensorMap keys, values;
 };
 
-void launch_prefill(int head_dim, const TensorMaps& maps, const PrefillArgs& args, int multiprocessors,
-                    cudaStream_t stream);
+void launch_prefill(int head_dim, const TensorMaps& maps, const PrefillArgs& args, cudaStream_t stream);
 
 /// The number of blocks depends on the device alone, so that the launch can stand in a graph.
-void launch_decode(int head_dim, const TensorMaps& maps, const DecodeArgs& args, int multiprocessors,
-                   cudaStream_t stream);
+void launch_decode(int head_dim, const TensorMaps& maps, const DecodeArgs& args, cudaStream_t stream);
 
 }  // namespace detinfer::fa3

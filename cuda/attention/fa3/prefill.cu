@@ -2,7 +2,7 @@
 
 #include "attention/fa3/kernels.cuh"
 #include "attention/fa3/prefill_rows.cuh"
-#include "core/cuda_check.h"
+#include "core/launch.cuh"
 
 namespace detinfer::fa3 {
 namespace {
@@ -12,6 +12,7 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
     prefill_kernel(const __grid_constant__ CUtensorMap queries, const __grid_constant__ CUtensorMap keys,
                    const __grid_constant__ CUtensorMap values, const __grid_constant__ PrefillArgs args) {
   extern __shared__ __align__(1024) uint8_t memory[];
+  let_next_start();
   using Shared = PrefillShared<D>;
   const uint32_t shared = shared_address(memory);
   const PrefillBarriers barriers{shared + Shared::kBarriers};
@@ -35,6 +36,7 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
   }
   barrier_init_done();
   __syncthreads();
+  wait_for_inputs();
   if (warp < 4) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (warp == 0) produce<D>(&queries, &keys, &values, args, shared, barriers);
@@ -45,22 +47,23 @@ __global__ void __launch_bounds__(kPrefillThreads, 1)
 }
 
 template <int D>
-void launch(const TensorMaps& maps, const PrefillArgs& args, int multiprocessors, cudaStream_t stream) {
+void launch_tiles(const TensorMaps& maps, const PrefillArgs& args, cudaStream_t stream) {
   constexpr int kBytes = PrefillShared<D>::kBytes;
-  CUDA_CHECK(cudaFuncSetAttribute(prefill_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  const int blocks = std::min(multiprocessors, args.tile_count * args.kv_heads);
-  prefill_kernel<D><<<blocks, kPrefillThreads, kBytes, stream>>>(maps.queries, maps.keys, maps.values, args);
-  CUDA_CHECK(cudaGetLastError());
+  static const int most_blocks = [] {
+    CUDA_CHECK(cudaFuncSetAttribute(prefill_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+    return multiprocessor_count();
+  }();
+  const int blocks = std::min(most_blocks, args.tile_count * args.kv_heads);
+  launch(prefill_kernel<D>, blocks, kPrefillThreads, kBytes, stream, maps.queries, maps.keys, maps.values, args);
 }
 
 }  // namespace
 
-void launch_prefill(int head_dim, const TensorMaps& maps, const PrefillArgs& args, int multiprocessors,
-                    cudaStream_t stream) {
+void launch_prefill(int head_dim, const TensorMaps& maps, const PrefillArgs& args, cudaStream_t stream) {
   if (head_dim == 128) {
-    launch<128>(maps, args, multiprocessors, stream);
+    launch_tiles<128>(maps, args, stream);
   } else {
-    launch<64>(maps, args, multiprocessors, stream);
+    launch_tiles<64>(maps, args, stream);
   }
 }
 

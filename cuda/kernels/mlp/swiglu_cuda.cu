@@ -53,6 +53,10 @@ __device__ __forceinline__ uint32_t swiglu_pair(uint32_t g, uint32_t u) {
 
 __device__ __forceinline__ uint32_t swiglu_word(uint32_t g, uint32_t u) { return swiglu_pair(g, u); }
 
+__device__ __forceinline__ uint2 swiglu_word(const uint2& g, const uint2& u) {
+  return make_uint2(swiglu_pair(g.x, u.x), swiglu_pair(g.y, u.y));
+}
+
 __device__ __forceinline__ uint4 swiglu_word(const uint4& g, const uint4& u) {
   return make_uint4(swiglu_pair(g.x, u.x), swiglu_pair(g.y, u.y), swiglu_pair(g.z, u.z), swiglu_pair(g.w, u.w));
 }
@@ -76,8 +80,8 @@ void launch_words(const bf16* gate_up, int rows, int n, bf16* y, int threads, cu
          reinterpret_cast<const Word*>(gate_up), words, reinterpret_cast<Word*>(y));
 }
 
-/// Below this many elements they are spread thinly over the multiprocessors, so that none computes long.
-constexpr int64_t kFewElements = 65536;
+/// Up to so many elements a thread has 2 or 4 of them, not 8: spread over the multiprocessors, none computes long.
+constexpr int64_t kFewElements = 65536, kSomeElements = 2097152;
 
 }  // namespace
 
@@ -88,6 +92,8 @@ void swiglu_cuda(const bf16* gate_up, int rows, int n, bf16* y, cudaStream_t str
   if (rows == 0) return;
   if (n % kVector != 0 || int64_t(rows) * n <= kFewElements) {
     launch_words<uint32_t>(gate_up, rows, n, y, 64, stream);
+  } else if (int64_t(rows) * n <= kSomeElements) {
+    launch_words<uint2>(gate_up, rows, n, y, 128, stream);
   } else {
     launch_words<uint4>(gate_up, rows, n, y, kThreads, stream);
   }
