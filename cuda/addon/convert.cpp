@@ -50,6 +50,15 @@ Span<float> floats(const Napi::Object& object, const char* key) {
   return {array.Data(), int(array.ElementLength())};
 }
 
+Span<uint32_t> bit_words(const Napi::Object& object, const char* key) {
+  const Napi::Value value = object.Get(key);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array) {
+    wrong_type(object.Env(), key, "a Uint32Array");
+  }
+  const auto array = value.As<Napi::Uint32Array>();
+  return {array.Data(), int(array.ElementLength())};
+}
+
 void require_equal_lengths(Napi::Env env, int a, int b, const char* what) {
   if (a != b) throw Napi::TypeError::New(env, std::string(what) + " must be of equal length");
 }
@@ -88,6 +97,12 @@ SampleSpec to_sample(const Napi::Object& object) {
   spec.args.bias_count = ids.count;
   const Napi::Value penalties = object.Get("penalties");
   if (penalties.IsObject()) spec.args.penalties = to_penalties(penalties.As<Napi::Object>());
+  const Napi::Value allowed = object.Get("allowed");
+  if (!allowed.IsNull()) {
+    const Span<uint32_t> words = bit_words(object, "allowed");
+    spec.args.allowed = words.data;
+    spec.allowed_words = words.count;
+  }
   spec.logprob = flag(object, "logprob");
   spec.report = to_report(object);
   return spec;

@@ -74,7 +74,20 @@ class SliceCheck {
                 std::isfinite(penalties.repetition) && penalties.repetition > 0.0f,
             "has a penalty out of range");
     ids(penalties.ids, penalties.count, "penalised");
+    if (args.allowed) allowed(args.allowed, spec.allowed_words);
     report(spec.report);
+  }
+
+  void allowed(const uint32_t* words, int count) const {
+    const int wanted = (limits_.vocab_size + 31) / 32;
+    require(count == wanted, "has a mask of " + std::to_string(count) + " words; the vocabulary of " +
+                                 std::to_string(limits_.vocab_size) + " needs " + std::to_string(wanted));
+    uint32_t any = 0;
+    for (int i = 0; i < count; ++i) {
+      const int tokens = limits_.vocab_size - 32 * i;
+      any |= tokens >= 32 ? words[i] : words[i] & ((uint32_t(1) << tokens) - 1);
+    }
+    require(any != 0, "has a mask that allows no token");
   }
 
   size_t index_;

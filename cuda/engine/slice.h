@@ -27,6 +27,8 @@ struct ScoreSpec {
 
 struct SampleSpec {
   SampleArgs args;
+  /// Words of args.allowed.
+  int allowed_words = 0;
   /// The drawn token's log-probability is wanted.
   bool logprob = false;
   ReportSpec report;

@@ -41,6 +41,7 @@ const GREEDY: SampleSpec = {
   biasIds: [],
   biasValues: [],
   penalties: null,
+  allowed: null,
   logprob: false,
   top: 0,
   tokenIds: [],

@@ -67,6 +67,7 @@ export interface NativeSample {
   biasIds: Int32Array;
   biasValues: Float32Array;
   penalties: NativePenalties | null;
+  allowed: Uint32Array | null;
   logprob: boolean;
   top: number;
   tokenIds: Int32Array;

@@ -57,6 +57,8 @@ export interface SampleSpec {
   biasValues: ArrayLike<number>;
   /** Tokens that were output before with their counts, or null when no penalty is set. */
   penalties: PenaltySpec | null;
+  /** Bit i % 32 of word i / 32: token i may be drawn, at least one; null: every token. Applies after the biases. */
+  allowed: Uint32Array | null;
   /** Report the drawn token's logprob. */
   logprob: boolean;
   top: number;

@@ -60,6 +60,7 @@ export class Sampler {
       biasIds: bias.ids,
       biasValues: bias.values,
       penalties: this.penalties(),
+      allowed: null,
       logprob: this.logprob,
       top: this.top,
       tokenIds: this.tokenIds,

@@ -48,6 +48,7 @@ export const GREEDY: SampleSpec = {
   biasIds: [],
   biasValues: [],
   penalties: null,
+  allowed: null,
   logprob: true,
   top: 0,
   tokenIds: [],

@@ -55,6 +55,20 @@ SampleArgs random_args(std::mt19937_64& random) {
   return args;
 }
 
+bool has_bit(const std::vector<uint32_t>& words, int i) { return (words[i / 32] >> (i % 32) & 1) != 0; }
+
+/// From a mask that leaves one token to one that leaves all but one; bits past the vocabulary are set.
+std::vector<uint32_t> random_mask(int n, std::mt19937_64& random) {
+  std::vector<uint32_t> words((n + 31) / 32, ~uint32_t(0));
+  const uint64_t share = std::initializer_list<uint64_t>{0, 1, 50, 99}.begin()[random() % 4];
+  for (int i = 0; i < n; ++i) {
+    if (random() % 100 >= share) words[i / 32] &= ~(uint32_t(1) << (i % 32));
+  }
+  const int kept = int(random() % n);
+  words[kept / 32] |= uint32_t(1) << (kept % 32);
+  return words;
+}
+
 void fast_path_equals_reference() {
   std::mt19937_64 random(41);
   ThreadPool pool(2);
@@ -73,6 +87,7 @@ void fast_path_equals_reference() {
     std::vector<float> biases(ids.size());
     for (int32_t& id : ids) id = int32_t(random() % n);
     for (float& bias : biases) bias = random() % 3 == 0 ? -kInfinity : float(random() % 20) - 10.0f;
+    const std::vector<uint32_t> allowed = random_mask(n, random);
     std::vector<SampleArgs> args;
     std::vector<RowRequest> wanted(rows);
     for (int i = 0; i < rows; ++i) args.push_back(random_args(random));
@@ -83,6 +98,7 @@ void fast_path_equals_reference() {
         args[i].bias_count = int(ids.size());
       }
       if (random() % 3 == 0) args[i].penalties = {0.5f, 1.25f, 1.3f, ids.data(), counts.data(), 1};
+      if (random() % 3 == 0) args[i].allowed = allowed.data();
       wanted[i].sample = random() % 4 == 0 ? nullptr : &args[i];
       wanted[i].sampled_logprob = wanted[i].sample && random() % 2 == 0;
       wanted[i].target = wanted[i].sampled_logprob ? -1 : int32_t(random() % n);
@@ -145,6 +161,76 @@ void banned_tokens_are_never_drawn() {
   }
 }
 
+void only_allowed_tokens_are_drawn() {
+  std::mt19937_64 random(43);
+  ThreadPool pool(2);
+  for (int trial = 0; trial < 300; ++trial) {
+    const int n = 1 + int(random() % 500);
+    const std::vector<float> logits = draw_logits(n, 6.0f, trial % 3 == 0, random);
+    const std::vector<uint32_t> allowed = random_mask(n, random);
+    SampleArgs args = random_args(random);
+    args.allowed = allowed.data();
+    RowRequest request;
+    request.sample = &args;
+    request.sampled_logprob = true;
+    evaluate_rows_cpu(pool, logits.data(), 1, n, &request);
+    CHECK(has_bit(allowed, request.token));
+    // What is reported knows nothing of the mask.
+    const Softmax softmax = softmax_reference(logits.data(), n);
+    CHECK_EQ(request.logprob, softmax.logprob(logits[request.token]));
+
+    // The same as if the logits of the other tokens were -infinity.
+    std::vector<float> masked(logits);
+    for (int i = 0; i < n; ++i) {
+      if (!has_bit(allowed, i)) masked[i] = -kInfinity;
+    }
+    args.allowed = nullptr;
+    RowRequest expected;
+    expected.sample = &args;
+    evaluate_row_reference(masked.data(), n, expected);
+    CHECK_EQ(request.token, expected.token);
+
+    // The filters see the allowed tokens alone: top_k 1 is the best of them.
+    args.allowed = allowed.data();
+    args.greedy = false;
+    args.top_k = 1;
+    evaluate_rows_cpu(pool, logits.data(), 1, n, &request);
+    CHECK_EQ(request.token, std::max_element(masked.begin(), masked.end()) - masked.begin());
+  }
+}
+
+void the_only_allowed_token_is_drawn() {
+  ThreadPool pool(1);
+  const int n = 70;
+  std::vector<float> logits(n, 5.0f);
+  for (int only : {0, 31, 32, 63, 64, 69}) {
+    std::vector<uint32_t> allowed(3, 0);
+    allowed[only / 32] = uint32_t(1) << (only % 32);
+    logits[only] = -50.0f;
+    for (bool greedy : {false, true}) {
+      SampleArgs args;
+      args.greedy = greedy;
+      args.allowed = allowed.data();
+      args.top_k = 3;
+      args.top_p = 0.5;
+      args.min_p = 0.9;
+      // A bias can't bring a token back.
+      const int32_t other = only == 0 ? 1 : 0;
+      const float bias = 1e30f;
+      args.bias_ids = &other;
+      args.bias_values = &bias;
+      args.bias_count = 1;
+      RowRequest request;
+      request.sample = &args;
+      evaluate_rows_cpu(pool, logits.data(), 1, n, &request);
+      CHECK_EQ(request.token, only);
+      evaluate_row_reference(logits.data(), n, request);
+      CHECK_EQ(request.token, only);
+    }
+    logits[only] = 5.0f;
+  }
+}
+
 void draws_follow_the_distribution() {
   // 20,000 draws from four tokens: counts within five standard deviations.
   ThreadPool pool(1);
@@ -185,6 +271,8 @@ extern const TestTable kSamplerTests = {"sampler",
                                         {{"fast path equals reference", fast_path_equals_reference},
                                          {"sums do not depend on the split", sums_do_not_depend_on_the_split},
                                          {"banned tokens are never drawn", banned_tokens_are_never_drawn},
+                                         {"only allowed tokens are drawn", only_allowed_tokens_are_drawn},
+                                         {"the only allowed token is drawn", the_only_allowed_token_is_drawn},
                                          {"draws follow the distribution", draws_follow_the_distribution},
                                          {"refuses logits that are not finite", refuses_logits_that_are_not_finite}}};
 

@@ -2,7 +2,7 @@
 //   Reported: log_softmax(logits / logprob_temperature), before everything below.
 //   Sampling: penalties in this order on tokens that were output before: logit -= frequency · count; logit -= presence;
 //   logit = logit > 0 ? logit / repetition : logit · repetition. Then biases are added, and what exceeds 1e30 is cut to
-//   it. Greedy: the largest, ties to the lower id. Otherwise the logits are divided by the temperature, the filters
+//   it. A token that is not allowed becomes -infinity: it has no mass and ranks last. Greedy: the largest, ties to the lower id. Otherwise the logits are divided by the temperature, the filters
 //   apply to their order, and the token is the argmax of log-softmax + Gumbel noise over what is left.
 //   Filters: the token at rank r is kept iff r < top_k, the mass before it is at most uint64(top_p · total), and its
 //   own is at least uint64(min_p · mass of the best).
@@ -40,8 +40,10 @@ struct SampleArgs {
   const float* bias_values = nullptr;
   int bias_count = 0;
   PenaltyArgs penalties;
+  /// [ceil(n/32)], bit i%32 of word i/32: token i may be drawn; null: all
+  const uint32_t* allowed = nullptr;
 
-  bool adjusts() const { return bias_count > 0 || penalties.count > 0; }
+  bool adjusts() const { return bias_count > 0 || penalties.count > 0 || allowed != nullptr; }
 };
 
 /// What is wanted of a row, and where it goes.

@@ -77,7 +77,7 @@ class RowEvaluator {
     Range range = range_;
     if (args.adjusts()) {
       scratch_.adjusted.assign(logits_, logits_ + n_);
-      adjust_logits(args, scratch_.adjusted.data());
+      adjust_logits(args, n_, scratch_.adjusted.data());
       x = scratch_.adjusted.data();
       range = range_cpu(pool_, x, n_);
     }

@@ -26,7 +26,7 @@ std::vector<int32_t> ordered_ids(const std::vector<float>& x) {
 
 int32_t draw(const float* logits, int n, const SampleArgs& args) {
   std::vector<float> x(logits, logits + n);
-  adjust_logits(args, x.data());
+  adjust_logits(args, n, x.data());
   if (!args.greedy) x = divided(x.data(), n, args.temperature);
   const std::vector<int32_t> ids = ordered_ids(x);
   if (args.greedy || x[ids[0]] == -std::numeric_limits<float>::infinity()) return ids[0];

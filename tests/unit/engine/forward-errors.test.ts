@@ -35,6 +35,8 @@ describe('forward refuses', () => {
     ['top_p 0', sampled({ topP: 0 }), 'top_p'],
     ['min_p 2', sampled({ minP: 2 }), 'min_p'],
     ['a bias for an id outside', sampled({ biasIds: [999], biasValues: [1] }), 'biased id 999'],
+    ['a mask of the wrong length', sampled({ allowed: new Uint32Array(15) }), 'mask of 15 words'],
+    ['a mask that allows nothing', sampled({ allowed: new Uint32Array(16) }), 'allows no token'],
     ['a bias that is no number', sampled({ biasIds: [9], biasValues: [NaN] }), 'bias'],
   ])('%s', (_, change, message) => {
     const before = scorePrompt(engine, [5, 6, 7]);
@@ -72,5 +74,13 @@ describe('forward', () => {
     const best = engine.forward([{ ...SLICE, sample: GREEDY }])[0]!.token;
     const banned = { ...GREEDY, biasIds: [best], biasValues: [-Infinity] };
     expect(engine.forward([{ ...SLICE, sample: banned }])[0]!.token).not.toBe(best);
+  });
+
+  test('draws the only token that a mask allows', () => {
+    for (const only of [0, 31, 32, 511]) {
+      const allowed = new Uint32Array(16);
+      allowed[only >>> 5] = 1 << (only & 31);
+      expect(engine.forward([{ ...SLICE, sample: { ...GREEDY, allowed } }])[0]!.token).toBe(only);
+    }
   });
 });

@@ -74,6 +74,7 @@ function sampleSpec({ inputIds, sampling, stop }: WorkerRequest, output: number[
       ids,
       counts: ids.map((id) => output.filter((token) => token === id).length),
     },
+    allowed: null,
     logprob: true,
     top: 0,
     tokenIds: [],
