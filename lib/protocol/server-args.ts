@@ -45,6 +45,8 @@ export interface ServerArgs {
   port: number;
   skipServerWarmup: boolean;
   servedModelName: string;
+  /** File of a Jinja template; null: the model's own. */
+  chatTemplate: string | null;
   weightVersion: string;
   streamInterval: number;
   logLevel: LogLevel;

@@ -1,13 +1,14 @@
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
 
-import { DetinferError } from '../protocol/errors.js';
+import type { DetinferError } from '../protocol/errors.js';
 import type { ServerContext } from './context.js';
-import { errorBody, SchemaError } from './errors.js';
+import { errorBody, SchemaError, toKnownError } from './errors.js';
 import { adminRoutes } from './routes/admin.js';
 import { generateRoutes } from './routes/generate.js';
 import { healthRoutes } from './routes/health.js';
 import { infoRoutes } from './routes/info.js';
 import { notFoundRoute } from './routes/not-found.js';
+import { openAIRoutes } from './routes/openai.js';
 import { tokenizeRoutes } from './routes/tokenize.js';
 
 /** Bytes of a body. A batch of a thousand prompts of ten thousand ids each fits. */
@@ -21,13 +22,14 @@ export function createApp(context: ServerContext): FastifyInstance {
   const app = Fastify({ bodyLimit: BODY_LIMIT, forceCloseConnections: 'idle', logger: false });
   parseJsonBodies(app);
   app.setErrorHandler((error: FastifyError | DetinferError, _request, reply) => {
-    const known = toKnownError(error, context);
+    const known = toKnownError(error, context.log);
     return reply.code(known.status).send(errorBody(known));
   });
   notFoundRoute(app);
   healthRoutes(app, context);
   infoRoutes(app, context);
   generateRoutes(app, context);
+  openAIRoutes(app, context);
   adminRoutes(app, context);
   tokenizeRoutes(app, context);
   return app;
@@ -59,13 +61,4 @@ function parseJson(body: Buffer): unknown {
   } catch (error) {
     throw new SchemaError(null, `The body is not valid JSON: ${(error as Error).message}`);
   }
-}
-
-function toKnownError(error: FastifyError | DetinferError, { log }: ServerContext): DetinferError {
-  if (error instanceof DetinferError) return error;
-  // Fastify's own: a body that is too large, a bad URL.
-  const status = error.statusCode;
-  if (status !== undefined && status >= 400 && status < 500) return new SchemaError(null, error.message, status);
-  log('error', `unexpected error: ${error.stack ?? error.message}`);
-  return new DetinferError('ENGINE_FAILED', `Unexpected error: ${error.message}`);
 }

@@ -1,4 +1,5 @@
 import type { LogLevel, ServerArgs } from '../protocol/server-args.js';
+import type { ChatTemplate } from '../tokenizer/chat-template.js';
 import type { Frontend } from './frontend.js';
 
 export type Log = (level: LogLevel, message: string) => void;
@@ -7,6 +8,8 @@ export type Log = (level: LogLevel, message: string) => void;
 export interface ServerContext {
   args: ServerArgs;
   frontend: Frontend;
+  /** null: the model has none. */
+  chatTemplate: ChatTemplate | null;
   /** Of detinfer. */
   version: string;
   log: Log;

@@ -1,4 +1,7 @@
+import type { FastifyError } from 'fastify';
+
 import { DetinferError } from '../protocol/errors.js';
+import type { Log } from './context.js';
 
 /** A body that doesn't fit the schema: a field of the wrong type, JSON that can't be parsed. */
 export class SchemaError extends DetinferError {
@@ -24,4 +27,14 @@ export function errorBody(error: DetinferError): object {
     return { object: 'error', message, type: 'Bad Request', param, code: status };
   }
   return { error: { message: error.message, code: error.code } };
+}
+
+/** Whatever a handler threw, as an error that can be shown; what nobody foresaw is logged. */
+export function toKnownError(error: FastifyError | DetinferError, log: Log): DetinferError {
+  if (error instanceof DetinferError) return error;
+  // Fastify's own: a body that is too large, a bad URL.
+  const status = error.statusCode;
+  if (status !== undefined && status >= 400 && status < 500) return new SchemaError(null, error.message, status);
+  log('error', `unexpected error: ${error.stack ?? error.message}`);
+  return new DetinferError('ENGINE_FAILED', `Unexpected error: ${error.message}`);
 }

@@ -35,7 +35,7 @@ export function prepare(request: GenerateRequest, context: PrepareContext): Sequ
 function prepareCopies(request: PromptRequest, context: PrepareContext): SequenceSpec[] {
   const { sampling, rids } = request;
   const { n } = sampling;
-  const inputIds = encode(request.prompt, context);
+  const inputIds = encode(request, context);
   const logprobs = request.logprobs && logprobRequest(request.logprobs, inputIds.length);
   const stopTokens = specialStops(sampling.stopStrings, context.tokenizer);
   const eosIds = sampling.ignoreEos ? [] : eosTokenIds(context);
@@ -56,7 +56,7 @@ function prepareCopies(request: PromptRequest, context: PrepareContext): Sequenc
   }));
 }
 
-function encode(prompt: string | number[], { info, tokenizer }: PrepareContext): number[] {
+function encode({ prompt, addSpecialTokens }: PromptRequest, { info, tokenizer }: PrepareContext): number[] {
   const limit = promptLimit(info);
   if (typeof prompt !== 'string') {
     if (prompt.length > limit) throw tooLong(String(prompt.length), info);
@@ -67,7 +67,7 @@ function encode(prompt: string | number[], { info, tokenizer }: PrepareContext):
   if (perToken !== null && prompt.length > limit * perToken) {
     throw tooLong(`at least ${Math.ceil(prompt.length / perToken)}`, info);
   }
-  const ids = tokenizer!.encode(prompt);
+  const ids = tokenizer!.encode(prompt, addSpecialTokens);
   if (ids.length === 0) throw badValue('The prompt is empty; it must have at least one token.');
   if (ids.length > limit) throw tooLong(String(ids.length), info);
   const unknown = ids.find((id) => id >= info.vocabSize);

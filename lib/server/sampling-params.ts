@@ -73,12 +73,18 @@ export function readSamplingParams(value: unknown, path: string, limits: ModelLi
   if (!isObject(value)) throw new SchemaError(path, `${path} must be an object, not ${show(value)}.`);
   const fields = new Fields(value, `${path}.`);
   refuseUnknown(fields);
+  return samplingParams(fields, limits);
+}
+
+/** Reads sampling parameters wherever they stand, under the names of sampling_params. @throws as readSamplingParams. */
+export function samplingParams(fields: Fields, limits: ModelLimits): SamplingParams {
   refuseUnsupported(fields);
   const temperature = fields.get('temperature', number({ min: 0, max: MAX_MAGNITUDE }), 1);
   const maxNewTokens = fields.get('max_new_tokens', integer({ min: 0 }), 128);
   const minNewTokens = fields.get('min_new_tokens', integer({ min: 0 }), 0);
   if (minNewTokens > maxNewTokens) {
-    throw badValue(`${path}.min_new_tokens (${minNewTokens}) must not exceed max_new_tokens (${maxNewTokens}).`);
+    const max = fields.alias('max_new_tokens');
+    throw badValue(`${fields.path('min_new_tokens')} (${minNewTokens}) must not exceed ${max} (${maxNewTokens}).`);
   }
   // SGLang's fast tokenizers ignore spaces_between_special_tokens, and so does this one: it is only checked.
   fields.get('spaces_between_special_tokens', boolean, true);
@@ -105,11 +111,12 @@ export function readSamplingParams(value: unknown, path: string, limits: ModelLi
     n: fields.get('n', integer({ min: 1, max: MAX_COPIES }), 1),
   };
   if (params.seed !== null && params.seed > Number.MAX_SAFE_INTEGER - (params.n - 1)) {
-    throw badValue(`${path}.sampling_seed + n - 1 must not exceed 2^53 - 1, for copy i uses sampling_seed + i.`);
+    const seed = fields.alias('sampling_seed');
+    throw badValue(`${fields.path('sampling_seed')} + n - 1 must not exceed 2^53 - 1, for copy i uses ${seed} + i.`);
   }
   if (!limits.hasTokenizer && (params.stopStrings.length > 0 || params.stopRegexes.length > 0)) {
     throw badValue(
-      `${path}.stop and stop_regex need a tokenizer, but this server runs without one (--skip-tokenizer-init); ` +
+      `${fields.path('stop')} and stop_regex need a tokenizer, but this server runs without one (--skip-tokenizer-init); ` +
         'use stop_token_ids.',
     );
   }

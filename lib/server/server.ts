@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
+import { ChatTemplate } from '../tokenizer/chat-template.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { startWorker, type WorkerHandle } from '../worker/supervisor.js';
 import { createApp } from './app.js';
@@ -50,7 +51,8 @@ export interface RunningServer {
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {
   const tokenizer = args.skipTokenizerInit ? null : await Tokenizer.load(args.tokenizerPath);
   const frontend = new Frontend(args, tokenizer);
-  const app = createApp({ args, frontend, version: options.version, log: options.log });
+  const chatTemplate = tokenizer && (await loadChatTemplate(args, options.log));
+  const app = createApp({ args, frontend, chatTemplate, version: options.version, log: options.log });
   const url = await listen(app, args);
   let worker: WorkerHandle | null = null;
   let end!: (error: DetinferError) => void;
@@ -87,6 +89,17 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     await finishClosing(app, closing);
   };
   return { url, info, closed, stop: () => (stopping ??= stop()) };
+}
+
+/** A model whose own template can't be used is served without a chat. */
+async function loadChatTemplate({ tokenizerPath, chatTemplate }: ServerArgs, log: Log): Promise<ChatTemplate | null> {
+  try {
+    return await ChatTemplate.load(tokenizerPath, chatTemplate);
+  } catch (error) {
+    if (!(error instanceof DetinferError && error.code === 'INVALID_MODEL')) throw error;
+    log('warning', `${error.message} Chats are refused; pass another template as --chat-template.`);
+    return null;
+  }
 }
 
 async function listen(app: FastifyInstance, { host, port }: ServerArgs): Promise<string> {

@@ -5,10 +5,12 @@ import type { EngineInfo } from '../../../lib/protocol/messages.js';
 import type { ServerArgs } from '../../../lib/protocol/server-args.js';
 import { createApp } from '../../../lib/server/app.js';
 import { Frontend } from '../../../lib/server/frontend.js';
+import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js';
 import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js';
 import { FakeWorker } from './fake-worker.js';
 
 export const demoTokenizer = await Tokenizer.load('models/demo');
+const demoTemplate = await ChatTemplate.load('models/demo', null);
 
 /** Sampling parameters of a short and predictable answer. */
 export const GREEDY = { temperature: 0, max_new_tokens: 4 };
@@ -42,6 +44,7 @@ export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
     port: 0,
     skipServerWarmup: true,
     servedModelName: 'models/demo',
+    chatTemplate: null,
     weightVersion: 'default',
     streamInterval: 1,
     logLevel: 'info',
@@ -84,6 +87,7 @@ export class TestServer {
     const app = createApp({
       args,
       frontend,
+      chatTemplate: demoTemplate,
       version: '1.2.3',
       log: (level, message) => lines.push(`${level} ${message}`),
     });

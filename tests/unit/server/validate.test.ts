@@ -26,6 +26,7 @@ describe('defaults', () => {
         {
           rids: [expect.stringMatching(/^[0-9a-f]{32}$/)],
           prompt: 'a',
+          addSpecialTokens: true,
           logprobs: null,
           sampling: {
             token: {
