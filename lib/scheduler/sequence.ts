@@ -1,4 +1,5 @@
 import type { ForwardSlice, ScoreSpec, SliceResult } from '../engine/types.js';
+import type { GrammarMatcher } from '../grammar/matcher.js';
 import type { FinishReason, RequestEvent, TokenLogprob, WorkerRequest } from '../protocol/messages.js';
 import { IntList } from './int-list.js';
 import { outputEntry, scoredEntry, unscoredEntry } from './logprobs.js';
@@ -34,8 +35,11 @@ export class Sequence {
   private readonly promptLogprobs: TokenLogprob[] = [];
   private promptSent = false;
 
-  /** @param lengthLimit most tokens, prompt and output together, that the engine can hold. */
-  constructor(request: WorkerRequest, arrival: number, lengthLimit: number) {
+  /**
+   * @param lengthLimit most tokens, prompt and output together, that the engine can hold.
+   * @param matcher of the request's grammar, or null.
+   */
+  constructor(request: WorkerRequest, arrival: number, lengthLimit: number, matcher: GrammarMatcher | null) {
     this.request = request;
     this.id = request.id;
     this.arrival = arrival;
@@ -43,7 +47,7 @@ export class Sequence {
     this.maxLength = Math.min(this.promptLength + request.stop.maxNewTokens, lengthLimit);
     this.tokens = new IntList(Math.min(this.maxLength, this.promptLength + 128));
     for (const id of request.inputIds) this.tokens.push(id);
-    this.sampler = new Sampler(request.sampling, request.stop, request.logprobs);
+    this.sampler = new Sampler(request.sampling, request.stop, request.logprobs, matcher);
     this.stopIds = new Set(request.stop.stopTokenIds);
     const first = this.promptStart;
     if (request.logprobs !== null && first < this.promptLength) {

@@ -5,6 +5,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { WorkerHandle } from '../worker/supervisor.js';
 import { badValue } from './errors.js';
 import { Generation } from './generation.js';
+import { GrammarCheck } from './grammar-check.js';
 import { prepare } from './prepare.js';
 import type { ModelLimits } from './sampling-params.js';
 import { SeedSource } from './seeds.js';
@@ -29,6 +30,7 @@ export class Frontend {
   private worker: WorkerHandle | null = null;
   private refusal: DetinferError | null = new DetinferError('NOT_READY', 'The model is loading; try again later.');
   private readonly seeds: SeedSource;
+  private readonly grammars: GrammarCheck | null;
   /** By the worker's request id. */
   private readonly live = new Map<string, Live>();
   /** Names of the sequences that somebody waits for. */
@@ -43,6 +45,7 @@ export class Frontend {
     readonly tokenizer: Tokenizer | null,
   ) {
     this.seeds = new SeedSource(args);
+    this.grammars = tokenizer && new GrammarCheck(() => tokenizer.textTokens(this.limits.vocabSize));
   }
 
   get isReady(): boolean {
@@ -170,6 +173,7 @@ export class Frontend {
       info: worker.info,
       tokenizer: this.tokenizer,
       seeds: this.seeds,
+      grammars: this.grammars,
       weightVersion: this.args.weightVersion,
       newId: () => String(this.nextId++),
     });

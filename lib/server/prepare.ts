@@ -2,6 +2,7 @@ import type { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo, LogprobRequest, WorkerRequest } from '../protocol/messages.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { badValue } from './errors.js';
+import type { GrammarCheck } from './grammar-check.js';
 import type { SeedSource } from './seeds.js';
 import type { SequenceSpec } from './sequence.js';
 import type { GenerateRequest, LogprobOptions, PromptRequest } from './validate.js';
@@ -13,6 +14,8 @@ export interface PrepareContext {
   info: EngineInfo;
   tokenizer: Tokenizer | null;
   seeds: SeedSource;
+  /** null: no tokenizer. */
+  grammars: GrammarCheck | null;
   weightVersion: string;
   /** A new id for a worker's request; those of clients may be reused before a worker has forgotten them. */
   newId: () => string;
@@ -40,11 +43,15 @@ function prepareCopies(request: PromptRequest, context: PrepareContext): Sequenc
   const stopTokens = specialStops(sampling.stopStrings, context.tokenizer);
   const eosIds = sampling.ignoreEos ? [] : eosTokenIds(context);
   const seed = sampling.seed ?? context.seeds.draw(n);
+  if (sampling.token.grammar) context.grammars!.check(sampling.token.grammar);
   const stop = {
     stopTokenIds: [...new Set([...sampling.stopTokenIds, ...eosIds, ...stopTokens.keys()])],
     minNewTokens: sampling.minNewTokens,
     maxNewTokens: sampling.maxNewTokens,
   };
+  if (sampling.token.grammar && stop.stopTokenIds.length === 0) {
+    throw badValue('A grammar needs a token that ends the output: leave ignore_eos out, or give stop_token_ids.');
+  }
   // An id that is a stop id anyway is reported as one.
   for (const id of [...sampling.stopTokenIds, ...eosIds]) stopTokens.delete(id);
   return Array.from({ length: n }, (_, copy) => ({

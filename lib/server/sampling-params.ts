@@ -1,5 +1,5 @@
 import { DetinferError } from '../protocol/errors.js';
-import { GREEDY_TEMPERATURE, type TokenSampling } from '../protocol/sampling.js';
+import { type GrammarSpec, GREEDY_TEMPERATURE, type TokenSampling } from '../protocol/sampling.js';
 import { badValue, SchemaError } from './errors.js';
 import {
   boolean,
@@ -45,7 +45,8 @@ const MAX_STOP_REGEXES = 16;
 const MAX_MAGNITUDE = 1e30;
 
 /** Ways to ask for output of a certain form. */
-const CONSTRAINTS = ['json_schema', 'regex', 'ebnf', 'structural_tag'];
+const GRAMMARS = ['json_schema', 'regex', 'ebnf'] as const;
+const UNSUPPORTED = ['structural_tag', 'custom_params'];
 
 const KNOWN = new Set([
   ...[
@@ -60,7 +61,7 @@ const KNOWN = new Set([
     'min_p',
   ],
   ...['frequency_penalty', 'presence_penalty', 'repetition_penalty', 'n', 'ignore_eos', 'skip_special_tokens'],
-  ...['spaces_between_special_tokens', 'no_stop_trim', 'logit_bias', 'sampling_seed', 'custom_params', ...CONSTRAINTS],
+  ...['spaces_between_special_tokens', 'no_stop_trim', 'logit_bias', 'sampling_seed', ...GRAMMARS, ...UNSUPPORTED],
 ]);
 
 const PENALTY = number({ min: -2, max: 2 });
@@ -98,6 +99,7 @@ export function samplingParams(fields: Fields, limits: ModelLimits): SamplingPar
       presencePenalty: fields.get('presence_penalty', PENALTY, 0),
       repetitionPenalty: fields.get('repetition_penalty', number({ min: 0, max: 2, exclusive: true }), 1),
       logitBias: fields.get('logit_bias', logitBias(limits.vocabSize), []),
+      grammar: readGrammar(fields, limits),
     },
     seed: fields.get<number | null>('sampling_seed', integer(), null),
     maxNewTokens,
@@ -132,15 +134,24 @@ function refuseUnknown(fields: Fields): void {
 }
 
 function refuseUnsupported(fields: Fields): void {
-  const constraints = CONSTRAINTS.filter((name) => fields.has(name));
-  if (constraints.length > 1) {
-    throw badValue(
-      `Only one of json_schema, regex, ebnf and structural_tag can be set; these are: ${constraints.join(', ')}.`,
-    );
-  }
-  const name = constraints[0] ?? (fields.has('custom_params') ? 'custom_params' : undefined);
+  const name = UNSUPPORTED.find((name) => fields.has(name));
   if (name === undefined) return;
   throw new DetinferError('UNSUPPORTED', `${fields.path(name)} is not supported by this version; leave it out.`);
+}
+
+/** json_schema, regex or ebnf: what it means is looked at before the request runs. */
+function readGrammar(fields: Fields, limits: ModelLimits): GrammarSpec | null {
+  const given = GRAMMARS.filter((name) => fields.has(name));
+  const [kind] = given;
+  if (kind === undefined) return null;
+  if (given.length > 1) {
+    const paths = given.map((name) => fields.path(name)).join(', ');
+    throw badValue(`Only one of json_schema, regex and ebnf can be set; these are: ${paths}.`);
+  }
+  if (!limits.hasTokenizer) {
+    throw badValue(`${fields.path(kind)} needs a tokenizer, but this server runs without one (--skip-tokenizer-init).`);
+  }
+  return { kind, text: fields.get(kind, string, '') };
 }
 
 const stopStrings: Read<string[]> = (value, path) => {

@@ -49,7 +49,7 @@ export interface RunningServer {
  * @throws DetinferError; nothing is left running then.
  */
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {
-  const tokenizer = args.skipTokenizerInit ? null : await Tokenizer.load(args.tokenizerPath);
+  const tokenizer = args.skipTokenizerInit ? null : Tokenizer.load(args.tokenizerPath);
   const frontend = new Frontend(args, tokenizer);
   const chatTemplate = tokenizer && (await loadChatTemplate(args, options.log));
   const app = createApp({ args, frontend, chatTemplate, version: options.version, log: options.log });

@@ -71,8 +71,41 @@ export function readSampling(
   const params: JsonObject = { max_new_tokens: maxTokens.value };
   for (const name of SAME_NAME) params[name] = fields.raw(name);
   for (const [name, alias] of Object.entries(OTHER_NAMES)) params[name] = fields.raw(alias);
+  Object.assign(params, readGrammars(fields));
   const given = Object.fromEntries(Object.entries(params).filter(([, value]) => value !== undefined));
-  return samplingParams(new Fields(given, '', { ...OTHER_NAMES, max_new_tokens: maxTokens.name }), facts);
+  const aliases = { ...OTHER_NAMES, max_new_tokens: maxTokens.name };
+  return samplingParams(new Fields(given, '', aliases), facts);
+}
+
+/** response_format, and SGLang's extras for the same purpose. */
+function readGrammars(fields: Fields): JsonObject {
+  const extras = { json_schema: fields.raw('json_schema'), regex: fields.raw('regex'), ebnf: fields.raw('ebnf') };
+  const format = fields.raw('response_format');
+  if (format === undefined) return extras;
+  if (!isObject(format)) throw wrongType('response_format', 'an object', format);
+  const schema = readResponseFormat(format);
+  if (schema === null) return extras;
+  if (extras.json_schema !== undefined) throw badValue('Only one of response_format and json_schema can be set.');
+  return { ...extras, json_schema: schema };
+}
+
+/** The JSON schema of a response_format as JSON; null where any text will do. */
+function readResponseFormat(format: JsonObject): string | null {
+  switch (format['type']) {
+    case 'text':
+      return null;
+    case 'json_object':
+      return '{"type": "object"}';
+    case 'json_schema': {
+      const path = 'response_format.json_schema';
+      const wrapper = format['json_schema'];
+      if (!isObject(wrapper)) throw wrongType(path, 'an object {name, schema}', wrapper ?? null);
+      if (!isObject(wrapper['schema'])) throw wrongType(`${path}.schema`, 'an object', wrapper['schema'] ?? null);
+      return JSON.stringify(wrapper['schema']);
+    }
+    default:
+      throw badValue('response_format.type must be text, json_object or json_schema.');
+  }
 }
 
 /** The options that both endpoints have. @param prefix of the names of answers. */

@@ -9,7 +9,7 @@ import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js';
 import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js';
 import { FakeWorker } from './fake-worker.js';
 
-export const demoTokenizer = await Tokenizer.load('models/demo');
+export const demoTokenizer = Tokenizer.load('models/demo');
 const demoTemplate = await ChatTemplate.load('models/demo', null);
 
 /** Sampling parameters of a short and predictable answer. */
