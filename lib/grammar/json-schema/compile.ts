@@ -167,8 +167,8 @@ class SchemaCompiler {
     const others = additional ?? declared === null;
     const names = all.map(([name]) => name);
     const hasOthers = others !== false;
-    const key = names.length === 0 ? ANY_STRING : keyOtherThan(names);
-    const other = hasOthers ? pair(key, this.sub(others, `${path}/additionalProperties`)) : NOTHING;
+    const key = (): Expr => (names.length === 0 ? ANY_STRING : keyOtherThan(names));
+    const other = hasOthers ? pair(key(), this.sub(others, `${path}/additionalProperties`)) : NOTHING;
     const least = this.leastOthers(flat, { names: names.length, required: required.length, hasOthers }, path);
     const pairs = all.map(([name, schema]) => ({
       isRequired: required.includes(name),
