@@ -75,7 +75,8 @@ class EbnfParser {
     let max: number | null = min;
     if (this.takeSign(',')) max = this.peek === '}' ? null : this.count();
     if (!this.takeSign('}') || (max !== null && max < min)) throw this.bad('a bad repetition');
-    if (Math.max(min, max ?? 0) > MAX_REPEAT) throw unsupported(`An EBNF grammar may repeat at most ${MAX_REPEAT} times.`);
+    if (Math.max(min, max ?? 0) > MAX_REPEAT)
+      throw unsupported(`An EBNF grammar may repeat at most ${MAX_REPEAT} times.`);
     return [min, max];
   }
 

@@ -38,9 +38,7 @@ export function regexExpr(pattern: string): Expr {
 export function searchExpr(pattern: string): Expr {
   const anything = repeat(chars(ANY_CHAR), 0, null);
   const branches = new RegexParser(pattern).parse();
-  return alt(
-    ...branches.map(({ expr, start, end }) => seq(start ? EMPTY : anything, expr, end ? EMPTY : anything)),
-  );
+  return alt(...branches.map(({ expr, start, end }) => seq(start ? EMPTY : anything, expr, end ? EMPTY : anything)));
 }
 
 class RegexParser {

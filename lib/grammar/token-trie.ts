@@ -57,7 +57,7 @@ export class TokenTrie {
     const mask = new Uint32Array(this.words);
     const { byte, depth, after, first, tokens } = this;
     const states: State[] = [state];
-    for (let node = 0; node < byte.length; ) {
+    for (let node = 0; node < byte.length;) {
       const level = depth[node]!;
       const state = states[level]!;
       const known = state.next[byte[node]!];
@@ -79,7 +79,8 @@ function afterSubtrees(depth: readonly number[]): Int32Array {
   const after = new Int32Array(depth.length);
   const open: number[] = [];
   for (let node = 0; node <= depth.length; ++node) {
-    while (open.length > 0 && (node === depth.length || depth[open.at(-1)!]! >= depth[node]!)) after[open.pop()!] = node;
+    while (open.length > 0 && (node === depth.length || depth[open.at(-1)!]! >= depth[node]!))
+      after[open.pop()!] = node;
     open.push(node);
   }
   return after;

@@ -91,7 +91,8 @@ class SchemaCompiler {
   }
 
   private flat(flat: Flat, path: string): Expr {
-    if (flat['$ref'] !== undefined) return this.ruleOf(this.document.lookUp(flat['$ref'], path), flat['$ref'] as string);
+    if (flat['$ref'] !== undefined)
+      return this.ruleOf(this.document.lookUp(flat['$ref'], path), flat['$ref'] as string);
     if (flat['enum'] !== undefined) return enumExpr(flat, path);
     const mentioned = Object.keys(flat).flatMap((name) => KEYWORD_TYPES[name] ?? []);
     const types = (flat['type'] as TypeName[] | undefined) ?? [...new Set(mentioned)];

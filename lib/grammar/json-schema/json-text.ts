@@ -1,4 +1,14 @@
-import { ANY_CHAR, type CharSet, charSet, charsOf, complement, DIGITS, hasChar, intersect, subtract } from '../char-set.js';
+import {
+  ANY_CHAR,
+  type CharSet,
+  charSet,
+  charsOf,
+  complement,
+  DIGITS,
+  hasChar,
+  intersect,
+  subtract,
+} from '../char-set.js';
 import { alt, chars, EMPTY, type Expr, literal, mapChars, optional, ref, repeat, seq } from '../expr.js';
 
 /** What must be escaped in a string. */
@@ -42,11 +52,7 @@ export function jsonRules(): Map<string, Expr> {
     ['json.object', listExpr('{', '}', pair(ANY_STRING, ANY_VALUE))],
     [
       'json.value',
-      alt(
-        ...['true', 'false', 'null'].map(literal),
-        NUMBER,
-        ...['json.string', 'json.array', 'json.object'].map(ref),
-      ),
+      alt(...['true', 'false', 'null'].map(literal), NUMBER, ...['json.string', 'json.array', 'json.object'].map(ref)),
     ],
   ]);
 }
@@ -82,7 +88,9 @@ export function stringContent(value: Expr): Expr {
 
 /** Strings without escapes other than the given ones: keys that are not declared. */
 export function keyOtherThan(names: readonly string[]): Expr {
-  const plain = names.filter((name) => Array.from(name).every((character) => hasChar(PLAIN, character.codePointAt(0)!)));
+  const plain = names.filter((name) =>
+    Array.from(name).every((character) => hasChar(PLAIN, character.codePointAt(0)!)),
+  );
   return quoted(otherThan(plain.map((name) => Array.from(name))));
 }
 

@@ -52,7 +52,10 @@ function placesFor({ whole, exclusive }: Bound): number {
 }
 
 /** Splits a range into its negative and other numbers, which `magnitudes` matches without a sign. */
-function signed({ min, max, minExclusive, maxExclusive }: NumberRange, magnitudes: (low: Bound, high: Bound) => Expr): Expr {
+function signed(
+  { min, max, minExclusive, maxExclusive }: NumberRange,
+  magnitudes: (low: Bound, high: Bound) => Expr,
+): Expr {
   const low = min === null ? { ...LARGEST } : boundOf(min, minExclusive);
   const high = max === null ? { ...LARGEST } : boundOf(max, maxExclusive);
   const isLowNegative = min === null || min < 0;
@@ -80,7 +83,7 @@ function boundOf(value: number, exclusive: boolean): Bound {
 
 function wholeExpr(first: bigint, last: bigint): Expr {
   const parts: Expr[] = [];
-  for (let from = first; from <= last; ) {
+  for (let from = first; from <= last;) {
     const length = String(from).length;
     const largest = 10n ** BigInt(length) - 1n;
     const to = largest < last ? largest : last;
@@ -133,10 +136,7 @@ function fractionExpr(low: Bound | null, high: Bound | null, places: number): Ex
     return isAboveLow && (above === null || !isZero(above) || !high!.exclusive);
   };
   const [below, above] = [low?.fraction ?? null, high?.fraction ?? null];
-  return alt(
-    isInside(below, above) ? EMPTY : NOTHING,
-    seq(literal('.'), tail(below, above, places, false)),
-  );
+  return alt(isInside(below, above) ? EMPTY : NOTHING, seq(literal('.'), tail(below, above, places, false)));
 }
 
 function isZero(digits: string): boolean {

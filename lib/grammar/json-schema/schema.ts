@@ -83,7 +83,8 @@ export class SchemaDocument {
     const list = (name: string): Schema[] | null => {
       const value = schema[name];
       if (value === undefined) return null;
-      if (!Array.isArray(value) || value.length === 0) throw badGrammar(`${name} at ${path} must be a list of schemas.`);
+      if (!Array.isArray(value) || value.length === 0)
+        throw badGrammar(`${name} at ${path} must be a list of schemas.`);
       return value.map((item, i) => toSchema(item, `${path}/${name}/${i}`));
     };
     if (schema['$ref'] !== undefined) {
@@ -213,7 +214,8 @@ function conjunction(a: Flat, b: Flat, path: string): Flat | null {
     const mine = a[name];
     if (mine === undefined) result[name] = value;
     else if (name === 'type') result[name] = commonTypes(mine as TypeName[], value as TypeName[]);
-    else if (name === 'enum') result[name] = (mine as unknown[]).filter((x) => (value as unknown[]).some((y) => isSame(x, y)));
+    else if (name === 'enum')
+      result[name] = (mine as unknown[]).filter((x) => (value as unknown[]).some((y) => isSame(x, y)));
     else if (name === 'required') result[name] = [...new Set([...(mine as string[]), ...(value as string[])])];
     else if (LARGER_WINS.has(name)) result[name] = Math.max(mine as number, value as number);
     else if (SMALLER_WINS.has(name)) result[name] = Math.min(mine as number, value as number);
@@ -221,7 +223,11 @@ function conjunction(a: Flat, b: Flat, path: string): Flat | null {
     else if (!isSame(mine, value)) throw unsupported(`Two different ${name} at ${path} can't be enforced together.`);
   }
   const arrays = ['items', 'prefixItems', 'additionalItems'];
-  if (arrays.some((name) => !isSame(a[name], b[name])) && arrays.some((x) => a[x] !== undefined) && arrays.some((x) => b[x] !== undefined)) {
+  if (
+    arrays.some((name) => !isSame(a[name], b[name])) &&
+    arrays.some((x) => a[x] !== undefined) &&
+    arrays.some((x) => b[x] !== undefined)
+  ) {
     throw unsupported(`Two different kinds of items at ${path} can't be enforced together.`);
   }
   Object.assign(result, commonProperties(a, b, path));

@@ -29,7 +29,13 @@ test('what no regular expression can say', () => {
   expect(matches(balanced, ['', '()[([])]', '(]', '(()'])).toEqual([true, true, false, false]);
   // Palindromes are ambiguous at every character: where is the middle?
   const palindrome = 'root ::= "" | "a" | "b" | "a" root "a" | "b" root "b"';
-  expect(matches(palindrome, ['abba', 'aba', 'ab', `${'ab'.repeat(60)}a`, 'ab'.repeat(60)])).toEqual([true, true, false, true, false]);
+  expect(matches(palindrome, ['abba', 'aba', 'ab', `${'ab'.repeat(60)}a`, 'ab'.repeat(60)])).toEqual([
+    true,
+    true,
+    false,
+    true,
+    false,
+  ]);
 });
 
 test('a long list by right recursion keeps a small number of states', () => {
@@ -50,7 +56,11 @@ test('exponentially ambiguous grammars take linear time', () => {
 });
 
 test('a rule that never ends takes no part', () => {
-  expect(matches('root ::= "a" | "b" endless\nendless ::= "x" endless', ['a', 'b', 'bx'])).toEqual([true, false, false]);
+  expect(matches('root ::= "a" | "b" endless\nendless ::= "x" endless', ['a', 'b', 'bx'])).toEqual([
+    true,
+    false,
+    false,
+  ]);
   const machine = machineFor('ebnf', 'root ::= "a" | "b" endless\nendless ::= "x" endless');
   expect(machine.step(machine.start, 0x62)).toBeNull();
 });

@@ -13,23 +13,46 @@ const ajv = new Ajv2020({
     'date-time': (text: string) => isDate(text.slice(0, 10)) && !Number.isNaN(Date.parse(text)),
     time: (text: string) => !Number.isNaN(Date.parse(`2000-01-01T${text}`)),
     uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i,
-    ipv4: (text: string) => text.split('.').length === 4 && text.split('.').every((part) => String(Number(part)) === part && Number(part) < 256),
+    ipv4: (text: string) =>
+      text.split('.').length === 4 &&
+      text.split('.').every((part) => String(Number(part)) === part && Number(part) < 256),
     email: /^[^@\s]+@[^@\s]+\.[^@\s.]+$/,
   },
 });
 
 const name = fc.constantFrom('a', 'ab', 'b', 'key', 'größe', '名', '😀', 'with "quotes"', 'sp ace', '');
-const constant = fc.oneof(fc.constantFrom<unknown>(null, true, 0, -1.5, 'x', 'ä\n"', '', [1, 'a'], { a: [null] }), fc.integer());
-const limits = fc.tuple(fc.integer({ min: -300, max: 300 }), fc.integer({ min: 0, max: 500 }), fc.constantFrom(1, 4, 10, 100));
+const constant = fc.oneof(
+  fc.constantFrom<unknown>(null, true, 0, -1.5, 'x', 'ä\n"', '', [1, 'a'], { a: [null] }),
+  fc.integer(),
+);
+const limits = fc.tuple(
+  fc.integer({ min: -300, max: 300 }),
+  fc.integer({ min: 0, max: 500 }),
+  fc.constantFrom(1, 4, 10, 100),
+);
 const leaf = fc.oneof(
-  fc.constantFrom<object>({}, { type: 'string' }, { type: 'integer' }, { type: 'number' }, { type: ['boolean', 'null'] }),
-  fc.tuple(fc.nat(3), fc.nat(4)).map(([minLength, more]) => ({ type: 'string', minLength, maxLength: minLength + more })),
-  fc.constantFrom('^[a-c]+$', '"', '^\\p{L}{1,3}$', 'x|^yy', '[\\n\\t]', '^[^"]{2}$').map((pattern) => ({ type: 'string', pattern })),
+  fc.constantFrom<object>(
+    {},
+    { type: 'string' },
+    { type: 'integer' },
+    { type: 'number' },
+    { type: ['boolean', 'null'] },
+  ),
+  fc
+    .tuple(fc.nat(3), fc.nat(4))
+    .map(([minLength, more]) => ({ type: 'string', minLength, maxLength: minLength + more })),
+  fc
+    .constantFrom('^[a-c]+$', '"', '^\\p{L}{1,3}$', 'x|^yy', '[\\n\\t]', '^[^"]{2}$')
+    .map((pattern) => ({ type: 'string', pattern })),
   fc.constantFrom('date', 'date-time', 'time', 'uuid', 'ipv4', 'email').map((format) => ({ type: 'string', format })),
   fc.uniqueArray(constant, { minLength: 1, maxLength: 4 }).map((values) => ({ enum: values })),
   constant.map((value) => ({ const: value })),
   limits.map(([low, more, unit]) => ({ type: 'number', minimum: low / unit, maximum: (low + more) / unit })),
-  limits.map(([low, more, unit]) => ({ type: 'number', exclusiveMinimum: low / unit, exclusiveMaximum: (low + more + 1) / unit })),
+  limits.map(([low, more, unit]) => ({
+    type: 'number',
+    exclusiveMinimum: low / unit,
+    exclusiveMaximum: (low + more + 1) / unit,
+  })),
   limits.map(([low, more]) => ({ type: 'integer', minimum: low, maximum: low + more })),
   limits.map(([low, , unit]) => ({ type: 'integer', exclusiveMinimum: low / unit })),
   limits.map(([high, , unit]) => ({ type: 'number', maximum: high / unit })),
@@ -37,18 +60,32 @@ const leaf = fc.oneof(
 const schemas = fc.letrec<{ schema: object; branch: object }>((tie) => ({
   schema: fc.oneof({ maxDepth: 3, withCrossShrink: true }, leaf, leaf, tie('branch')),
   branch: fc.oneof(
-    fc.tuple(fc.dictionary(name, tie('schema'), { maxKeys: 4 }), fc.array(name, { maxLength: 3 }), fc.constantFrom<unknown>(undefined, true, false, { type: 'integer' })).map(([properties, required, additionalProperties]) => ({
-      type: 'object',
-      properties,
-      // A name that is required and neither declared nor allowed would leave nothing.
-      required: [...new Set(required)].filter((key) => additionalProperties !== false || Object.hasOwn(properties, key)),
-      ...(additionalProperties !== undefined && { additionalProperties }),
-    })),
-    fc.tuple(tie('schema'), fc.nat(2), fc.nat(2)).map(([items, minItems, more]) => ({ type: 'array', items, minItems, maxItems: minItems + more })),
-    fc.tuple(fc.array(tie('schema'), { minLength: 1, maxLength: 3 }), fc.nat(4)).map(([prefixItems, minItems]) => ({ type: 'array', prefixItems, minItems, maxItems: 4 })),
+    fc
+      .tuple(
+        fc.dictionary(name, tie('schema'), { maxKeys: 4 }),
+        fc.array(name, { maxLength: 3 }),
+        fc.constantFrom<unknown>(undefined, true, false, { type: 'integer' }),
+      )
+      .map(([properties, required, additionalProperties]) => ({
+        type: 'object',
+        properties,
+        // A name that is required and neither declared nor allowed would leave nothing.
+        required: [...new Set(required)].filter(
+          (key) => additionalProperties !== false || Object.hasOwn(properties, key),
+        ),
+        ...(additionalProperties !== undefined && { additionalProperties }),
+      })),
+    fc
+      .tuple(tie('schema'), fc.nat(2), fc.nat(2))
+      .map(([items, minItems, more]) => ({ type: 'array', items, minItems, maxItems: minItems + more })),
+    fc
+      .tuple(fc.array(tie('schema'), { minLength: 1, maxLength: 3 }), fc.nat(4))
+      .map(([prefixItems, minItems]) => ({ type: 'array', prefixItems, minItems, maxItems: 4 })),
     fc.array(tie('schema'), { minLength: 1, maxLength: 3 }).map((anyOf) => ({ anyOf })),
     tie('schema').map((additionalProperties) => ({ type: 'object', additionalProperties, minProperties: 1 })),
-    fc.tuple(tie('schema'), fc.boolean()).map(([schema, all]) => ({ title: 'x', description: 'y', ...(all ? { allOf: [schema] } : schema) })),
+    fc
+      .tuple(tie('schema'), fc.boolean())
+      .map(([schema, all]) => ({ title: 'x', description: 'y', ...(all ? { allOf: [schema] } : schema) })),
     tie('schema').map((schema) => ({
       type: 'object',
       properties: { value: schema, next: { anyOf: [{ $ref: '#' }, { type: 'null' }] } },
@@ -89,7 +126,11 @@ test('any JSON is a text of the schema that asks for nothing', () => {
 
 describe('the range of numbers', () => {
   const decimal = fc
-    .tuple(fc.constantFrom('', '-'), fc.integer({ min: 0, max: 130 }), fc.constantFrom('', '.0', '.5', '.25', '.049', '.05', '.051', '.999', '.50'))
+    .tuple(
+      fc.constantFrom('', '-'),
+      fc.integer({ min: 0, max: 130 }),
+      fc.constantFrom('', '.0', '.5', '.25', '.049', '.05', '.051', '.999', '.50'),
+    )
     .map((parts) => parts.join(''));
   const range = fc.record(
     {
@@ -134,9 +175,21 @@ describe('objects', () => {
   };
 
   test('have declared properties in order, then others', () => {
-    const schema = { type: 'object', properties: { a: { type: 'null' }, b: { type: 'null' } }, required: ['b'], additionalProperties: { type: 'integer' } };
+    const schema = {
+      type: 'object',
+      properties: { a: { type: 'null' }, b: { type: 'null' } },
+      required: ['b'],
+      additionalProperties: { type: 'integer' },
+    };
     const good = ['{"b":null}', '{"a":null,"b":null}', '{"b":null,"c":1,"ab":2}', '{\n  "a": null,\n  "b": null\n}'];
-    const bad = ['{}', '{"b":null,"a":null}', '{"b":null,"a":1}', '{"b":null,"c":null}', '{"b":null,}', '{"b":null,"\\u0061":1}'];
+    const bad = [
+      '{}',
+      '{"b":null,"a":null}',
+      '{"b":null,"a":1}',
+      '{"b":null,"c":null}',
+      '{"b":null,}',
+      '{"b":null,"\\u0061":1}',
+    ];
     expect(texts(schema, [...good, ...bad])).toEqual(good);
   });
 
@@ -146,15 +199,30 @@ describe('objects', () => {
   });
 
   test('of several schemas have what all of them ask for', () => {
-    const base = { type: 'object', properties: { kind: { type: 'string' }, n: { type: 'integer', minimum: 3 } }, required: ['kind'] };
-    const schema = { $defs: { base }, allOf: [{ $ref: '#/$defs/base' }], properties: { kind: { const: 'x' }, n: { maximum: 5 } } };
+    const base = {
+      type: 'object',
+      properties: { kind: { type: 'string' }, n: { type: 'integer', minimum: 3 } },
+      required: ['kind'],
+    };
+    const schema = {
+      $defs: { base },
+      allOf: [{ $ref: '#/$defs/base' }],
+      properties: { kind: { const: 'x' }, n: { maximum: 5 } },
+    };
     const good = ['{"kind":"x"}', '{"kind":"x","n":4}'];
     expect(texts(schema, [...good, '{}', '{"kind":"y"}', '{"kind":"x","n":2}', '{"kind":"x","n":6}'])).toEqual(good);
   });
 
   test('may be told apart by a constant in oneOf', () => {
-    const shape = (kind: string, type: string) => ({ type: 'object', properties: { kind: { const: kind }, v: { type } }, required: ['kind', 'v'] });
-    const schema = { $defs: { b: shape('b', 'string') }, oneOf: [shape('a', 'null'), { $ref: '#/$defs/b' }, { type: 'null' }] };
+    const shape = (kind: string, type: string) => ({
+      type: 'object',
+      properties: { kind: { const: kind }, v: { type } },
+      required: ['kind', 'v'],
+    });
+    const schema = {
+      $defs: { b: shape('b', 'string') },
+      oneOf: [shape('a', 'null'), { $ref: '#/$defs/b' }, { type: 'null' }],
+    };
     const good = ['{"kind":"a","v":null}', '{"kind":"b","v":"x"}', 'null'];
     expect(texts(schema, [...good, '{"kind":"a","v":"x"}'])).toEqual(good);
   });
@@ -171,7 +239,11 @@ describe('is refused', () => {
     [{ $ref: '#/$defs/x' }, 'INVALID_REQUEST', /names nothing/],
     [{ $ref: 'http://example.com/x' }, 'UNSUPPORTED', /only references within the schema/],
     [{ $ref: '#' }, 'INVALID_REQUEST', /matches no text at all/],
-    [{ type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] }, 'INVALID_REQUEST', /matches no text at all/],
+    [
+      { type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] },
+      'INVALID_REQUEST',
+      /matches no text at all/,
+    ],
     [{ type: 'string', minLength: -1 }, 'INVALID_REQUEST', /whole number/],
     [{ type: 'string', pattern: '(' }, 'INVALID_REQUEST', /group without an end/],
     [{ type: 'string', pattern: 'a', maxLength: 3 }, 'UNSUPPORTED', /Only one of pattern, format and a length/],

@@ -25,9 +25,25 @@ const GRAMMARS: GrammarSpec[] = [
 /** Every byte, pieces of characters, several characters at once, the same bytes twice, and ids that are no text. */
 const PIECES: (Uint8Array | null)[] = [
   ...Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte)),
-  ...['ab', 'abc', 'b}', '{"', '":', '", "', '{"é":"', 'éé', 'é"', '"}', '😀"}', ' {', '\n  "', '[]', '["a","', 'null', '12'].map(
-    (text) => new Uint8Array(Buffer.from(text)),
-  ),
+  ...[
+    'ab',
+    'abc',
+    'b}',
+    '{"',
+    '":',
+    '", "',
+    '{"é":"',
+    'éé',
+    'é"',
+    '"}',
+    '😀"}',
+    ' {',
+    '\n  "',
+    '[]',
+    '["a","',
+    'null',
+    '12',
+  ].map((text) => new Uint8Array(Buffer.from(text))),
   new Uint8Array(Buffer.from('ab')),
   Uint8Array.of(0xa9, 0x22),
   Uint8Array.of(0x22, 0xf0, 0x9f),

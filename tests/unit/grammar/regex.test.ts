@@ -13,13 +13,31 @@ const pattern = fc.letrec<{ pattern: string; item: string; atom: string }>((tie)
     .map(([atom, quantifier]) => atom + quantifier),
   atom: fc.oneof(
     { depthSize: 'small', withCrossShrink: true },
-    fc.constantFrom('a', 'b', 'é', '😀', '.', '\\.', '\\d', '\\W', '\\s', '[ab]', '[^a]', '[à-ü]', '\\u{1F600}', '\\x62'),
+    fc.constantFrom(
+      'a',
+      'b',
+      'é',
+      '😀',
+      '.',
+      '\\.',
+      '\\d',
+      '\\W',
+      '\\s',
+      '[ab]',
+      '[^a]',
+      '[à-ü]',
+      '\\u{1F600}',
+      '\\x62',
+    ),
     fc.constantFrom('\\p{Lu}', '\\P{L}', '[\\d.-]', '[😀-😂b]', '[^\\w😀]', '\\n', '\\uD83D\\uDE00', '[\\]a-]'),
     tie('pattern').map((inner) => `(?:${inner})`),
     tie('pattern').map((inner) => `(${inner})`),
   ),
 })).pattern;
-const text = fc.string({ unit: fc.constantFrom('a', 'b', 'é', 'ü', '😀', '😁', '.', '-', '1', ' ', '\n', 'Z', ']'), maxLength: 5 });
+const text = fc.string({
+  unit: fc.constantFrom('a', 'b', 'é', 'ü', '😀', '😁', '.', '-', '1', ' ', '\n', 'Z', ']'),
+  maxLength: 5,
+});
 
 test('a pattern matches the texts that it matches in JavaScript', () => {
   let matches = 0;
@@ -39,7 +57,13 @@ test('a pattern matches the texts that it matches in JavaScript', () => {
 
 test('anchors at the ends of a pattern change nothing', () => {
   const machine = machineFor('regex', '^a+$|^b');
-  expect(['a', 'aa', 'b', 'ab', ''].map((candidate) => accepts(machine, candidate))).toEqual([true, true, true, false, false]);
+  expect(['a', 'aa', 'b', 'ab', ''].map((candidate) => accepts(machine, candidate))).toEqual([
+    true,
+    true,
+    true,
+    false,
+    false,
+  ]);
 });
 
 describe('is refused', () => {
@@ -64,6 +88,8 @@ describe('is refused', () => {
     ['a{99999}', 'UNSUPPORTED', /at most 10000/],
     ['(?:a?){9999}'.repeat(40), 'UNSUPPORTED', /too large/],
   ])('%s', (source, code, message) => {
-    expect(() => machineFor('regex', source)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }));
+    expect(() => machineFor('regex', source)).toThrow(
+      expect.objectContaining({ code, message: expect.stringMatching(message) }),
+    );
   });
 });
