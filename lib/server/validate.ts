@@ -52,6 +52,8 @@ export function checkBatchSize(count: number): void {
 
 const MAX_PROMPTS = 16_384;
 const MAX_SEQUENCES = 65_536;
+/** Each takes a moment to check, while nothing else is answered. */
+const MAX_GRAMMARS = 256;
 const MAX_RID_LENGTH = 256;
 
 /** Fields of SGLang that would change the answer and do nothing here. */
@@ -128,7 +130,12 @@ function checkLength(name: string, value: unknown[], count: number): void {
 
 function readSampling(fields: Fields, count: number, isBatch: boolean, limits: ModelLimits): SamplingParams[] {
   const read: Read<SamplingParams> = (value, path) => readSamplingParams(value, path, limits);
-  return perPrompt(fields, 'sampling_params', count, isBatch, read, read({}, 'sampling_params'));
+  const params = perPrompt(fields, 'sampling_params', count, isBatch, read, read({}, 'sampling_params'));
+  const grammars = new Set(params.map(({ token }) => token.grammar?.text));
+  if (grammars.size > MAX_GRAMMARS) {
+    throw badValue(`The request has ${grammars.size} different grammars; at most ${MAX_GRAMMARS} fit into one.`);
+  }
+  return params;
 }
 
 function readLogprobs(fields: Fields, count: number, isBatch: boolean, limits: ModelLimits): (LogprobOptions | null)[] {
