@@ -2,7 +2,9 @@ import { badGrammar, unsupported } from '../errors.js';
 import { conjunction } from './conjunction.js';
 import { type Flat, isSchemaObject, ownAssertions, type Schema, toSchema, type TypeName } from './keywords.js';
 
-const MAX_ALTERNATIVES = 1000;
+const MAX_ALTERNATIVES = 10_000;
+/** Each is compared with each. */
+const MAX_ONE_OF = 256;
 const MAX_DEPTH = 64;
 
 /** A document of schemas, in which references are looked up and combinations written out as alternatives. */
@@ -35,8 +37,10 @@ export class SchemaDocument {
     const own = ownAssertions(schema, path);
     let result: Flat[] = [own];
     const also = (others: Flat[]): void => {
+      if (result.length * others.length > MAX_ALTERNATIVES) {
+        throw unsupported(`The JSON schema has too many alternatives at ${path}.`);
+      }
       result = result.flatMap((a) => others.flatMap((b) => this.both(a, b, path, depth + 1)));
-      if (result.length > MAX_ALTERNATIVES) throw unsupported(`The JSON schema has too many alternatives at ${path}.`);
     };
     const list = (name: string): Schema[] | null => {
       const value = schema[name];
@@ -74,6 +78,8 @@ export class SchemaDocument {
   }
 
   private requireDisjoint(parts: Flat[][], path: string): void {
+    if (parts.length > MAX_ONE_OF)
+      throw unsupported(`oneOf at ${path} has more than ${MAX_ONE_OF} alternatives; use anyOf.`);
     for (const [i, part] of parts.entries()) {
       for (const other of parts.slice(i + 1)) {
         if (part.every((a) => other.every((b) => this.areDisjoint(a, b, path, 0)))) continue;
