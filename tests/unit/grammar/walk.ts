@@ -29,7 +29,7 @@ export function randomText(machine: Machine, random: () => number, softLimit = 4
   for (;;) {
     const isLong = bytes.length >= softLimit;
     if (state.isAccepting && (isLong || random() < 0.1)) break;
-    const byte = isLong && random() < 0.8 ? ENDING.find((end) => machine.step(state, end) !== null) : undefined;
+    const byte = isLong && random() < 0.5 ? ENDING.find((end) => machine.step(state, end) !== null) : undefined;
     const next = byte ?? anyByte(machine, state, random);
     if (next === null) break;
     bytes.push(next);
