@@ -100,6 +100,14 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     defaultText: 'the value of --model-path',
     help: 'model name that /v1/models reports',
   },
+  chatTemplate: {
+    group: 'Model',
+    value: 'FILE',
+    parse: text(),
+    default: null,
+    defaultText: "the model's own",
+    help: 'Jinja template that turns the messages of a chat into a prompt',
+  },
   weightVersion: {
     group: 'Model',
     value: 'NAME',

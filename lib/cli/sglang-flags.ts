@@ -34,12 +34,17 @@ export const ACCEPTED_FLAGS: AcceptedFlag[] = [
     parse: oneOf('pytorch', 'flashinfer'),
     note: 'no effect: either name means the one sampler of the numeric contract',
   },
+  {
+    names: ['--grammar-backend'],
+    value: 'NAME',
+    parse: oneOf('xgrammar', 'outlines', 'llguidance'),
+    note: 'no effect: each name means the one grammar engine, which is exact; docs/api.md says what it takes',
+  },
 ];
 
 /** SGLang's flags that are refused for a reason of their own. */
 const REFUSED_FLAGS = new Map([
   ['--revision', 'models are local folders; download the revision that you want and pass its folder to --model-path'],
-  ['--chat-template', 'not supported yet by this version, which has no chat endpoint'],
 ]);
 
 /** The rest of SGLang's flags, by name or by prefix (those that end in a dash): known, and refused as unsupported. */
@@ -57,7 +62,7 @@ const OTHER_FLAGS = `
   --enable-profile- --enable-request-time-stats-logging --enable-return-hidden-states --enable-symm-mem
   --enable-tokenizer-batch-encode --enable-torch-compile --enable-trace --enable-two-batch-overlap
   --enable-weights-cpu-backup --ep --ep- --eplb- --expert- --fastapi-root-path --file-storage-path --flashinfer-
-  --gpu-id-step --grammar-backend --grpc-mode --hf-chat-template-name --hicache- --hybrid-kvcache-ratio --init-expert-
+  --gpu-id-step --grpc-mode --hf-chat-template-name --hicache- --hybrid-kvcache-ratio --init-expert-
   --is-embedding --keep-mm-feature-on-device --kv-events-config --load-balance-method --log-level-http
   --log-requests-level --lora- --mamba- --max-lora- --max-loaded-loras --max-loras-per-batch --max-micro-batch-size
   --mm- --model-impl --model-loader-extra-config --modelopt- --moe- --multi-item- --nccl-init-addr --nccl-port --nnodes

@@ -64,6 +64,8 @@ export interface ServerArgs {
   enableMetrics: boolean;
   skipServerWarmup: boolean;
   servedModelName: string;
+  /** File of a Jinja template; null: the model's own. */
+  chatTemplate: string | null;
   weightVersion: string;
   streamInterval: number;
   logLevel: LogLevel;

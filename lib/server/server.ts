@@ -6,6 +6,7 @@ import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
+import { ChatTemplate } from '../tokenizer/chat-template.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { Replicas } from '../worker/replicas.js';
 import type { startWorker } from '../worker/supervisor.js';
@@ -52,7 +53,8 @@ export interface RunningServer {
  * @throws DetinferError; nothing is left running then.
  */
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {
-  const tokenizer = args.skipTokenizerInit ? null : await Tokenizer.load(args.tokenizerPath);
+  const tokenizer = args.skipTokenizerInit ? null : Tokenizer.load(args.tokenizerPath);
+  const chatTemplate = tokenizer && (await loadChatTemplate(args, options.log));
   const metrics = args.enableMetrics
     ? new Metrics({
         modelName: args.servedModelName,
@@ -62,7 +64,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
       })
     : null;
   const frontend: Frontend = new Frontend(args, tokenizer, metrics);
-  const app = createApp({ args, frontend, metrics, version: options.version, log: options.log });
+  const app = createApp({ args, frontend, metrics, chatTemplate, version: options.version, log: options.log });
   const url = await listen(app, args);
   let workers: Replicas | null = null;
   let end!: (error: DetinferError) => void;
@@ -100,6 +102,17 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     await finishClosing(app, closing);
   };
   return { url, info, closed, stop: () => (stopping ??= stop()) };
+}
+
+/** A model whose own template can't be used is served without a chat. */
+async function loadChatTemplate({ tokenizerPath, chatTemplate }: ServerArgs, log: Log): Promise<ChatTemplate | null> {
+  try {
+    return await ChatTemplate.load(tokenizerPath, chatTemplate);
+  } catch (error) {
+    if (!(error instanceof DetinferError && error.code === 'INVALID_MODEL')) throw error;
+    log('warning', `${error.message} Chats are refused; pass another template as --chat-template.`);
+    return null;
+  }
 }
 
 async function listen(app: FastifyInstance, { host, port }: ServerArgs): Promise<string> {
