@@ -35,7 +35,7 @@ export function launchCommand(): Command {
 
 async function launch({ args, notes }: LaunchOptions): Promise<number> {
   const log = createLog(args.logLevel);
-  await preflight(args);
+  const folders = await preflight(args, log);
   print(openingBanner(args, PACKAGE_VERSION, NUMERIC_CONTRACT));
   for (const note of notes) log('warning', note);
   ensureAddon(log);
@@ -43,7 +43,7 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
   const stopRequested = stopSignal(log);
   const progress = createWeightProgress(process.stderr, log);
   const onProgress = (done: number, total: number): void => progress.update(done, total);
-  const starting = startServer(args, { version: PACKAGE_VERSION, log, onProgress });
+  const starting = startServer(args, { version: PACKAGE_VERSION, log, folders, onProgress });
   const server = await Promise.race([starting, stopRequested]).finally(() => progress.stop());
   // Nobody can be waiting for an answer yet, and a worker ends with its parent.
   if (server === 'stop') process.exit(0);

@@ -62,7 +62,6 @@ export const ACCEPTED_FLAGS: AcceptedFlag[] = [
 
 /** SGLang's flags that are refused for a reason of their own. */
 const REFUSED_FLAGS = new Map([
-  ['--revision', 'models are local folders; download the revision that you want and pass its folder to --model-path'],
   ['--api-key', 'not supported yet by this version; put a proxy that checks keys in front of the server'],
   ['--chat-template', 'not supported yet by this version, which has no chat endpoint'],
   ['--enable-metrics', 'not supported yet by this version'],

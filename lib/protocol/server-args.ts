@@ -9,10 +9,13 @@ export type LogLevel = 'debug' | 'info' | 'warning' | 'error';
  * /server_info can report them under the names that its clients know.
  */
 export interface ServerArgs {
+  /** A folder, or a name on the hub. */
   modelPath: string;
   /** true when no --model-path was given and the demo model is served. */
   isDemoModel: boolean;
   tokenizerPath: string;
+  /** Branch, tag or commit of a model on the hub; null: main. */
+  revision: string | null;
   skipTokenizerInit: boolean;
   loadFormat: LoadFormat;
   trustRemoteCode: boolean;

@@ -19,10 +19,18 @@ const DRAIN_LIMIT_MS = 5000;
 const CLOSE_LIMIT_MS = 1000;
 const WARM_UP_TOKENS = 8;
 
+/** Where the model and its tokenizer are on this machine. */
+export interface ModelFolders {
+  model: string;
+  tokenizer: string;
+}
+
 export interface ServerOptions {
   /** Of detinfer. */
   version: string;
   log: Log;
+  /** Local folders of modelPath and tokenizerPath, which may be names on the hub; by default they are folders. */
+  folders?: ModelFolders;
   /** Bytes of weights loaded so far, and of all. */
   onProgress: (done: number, total: number) => void;
   /** Another way to get a worker than a process of its own, for tests. */
@@ -48,7 +56,8 @@ export interface RunningServer {
  * @throws DetinferError; nothing is left running then.
  */
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {
-  const tokenizer = args.skipTokenizerInit ? null : await Tokenizer.load(args.tokenizerPath);
+  const folders = options.folders ?? { model: args.modelPath, tokenizer: args.tokenizerPath };
+  const tokenizer = args.skipTokenizerInit ? null : await Tokenizer.load(folders.tokenizer);
   const frontend = new Frontend(args, tokenizer);
   const app = createApp({ args, frontend, version: options.version, log: options.log });
   const url = await listen(app, args);
@@ -60,7 +69,9 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     void closeApp(app).then(() => end(error));
   };
   try {
-    worker = await (options.startWorker ?? startWorker)(args, {
+    // What the server reports is the name that was given; what the worker loads is the folder.
+    const workerArgs = { ...args, modelPath: folders.model, tokenizerPath: folders.tokenizer };
+    worker = await (options.startWorker ?? startWorker)(workerArgs, {
       log: options.log,
       onProgress: options.onProgress,
       onStep: (events) => frontend.onStep(events),
