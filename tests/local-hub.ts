@@ -49,6 +49,8 @@ interface StoredFile {
   bytes: Buffer;
   etag: string;
   isLfs: boolean;
+  /** What the hub says about it. */
+  size: number;
 }
 
 interface StoredRepo {
@@ -106,6 +108,11 @@ export class LocalHub {
     const commit = createHash('sha1').update(name).update(randomBytes(8)).digest('hex');
     this.#repos.set(name, { commit, refs: new Set(['main', 'HEAD', commit, ...refs]), access, files: stored });
     return commit;
+  }
+
+  /** Makes the hub tell another size of a file than it has. */
+  claimSize(name: string, path: string, size: number): void {
+    (this.#repos.get(name)?.files.get(path) as StoredFile).size = size;
   }
 
   rename(from: string, to: string): void {
@@ -170,7 +177,7 @@ export class LocalHub {
     const link = randomBytes(8).toString('hex');
     this.#links.set(link, { file, uses: this.linkUses });
     const location = `http://127.0.0.1:${(this.cdn.address() as AddressInfo).port}/${path}?signature=${link}`;
-    const linked = { 'x-linked-etag': `"${file.etag}"`, 'x-linked-size': String(file.bytes.length) };
+    const linked = { 'x-linked-etag': `"${file.etag}"`, 'x-linked-size': String(file.size) };
     return answer(response, 302, { ...linked, location, etag: '"of-the-redirect"' }, { redirect: location });
   }
 
@@ -188,10 +195,10 @@ export class LocalHub {
   }
 
   #list(repo: StoredRepo, url: URL, response: ServerResponse): void {
-    const entries = [...repo.files].map(([path, { bytes, etag, isLfs }]) => {
-      if (!isLfs) return { type: 'file', oid: etag, size: bytes.length, path };
-      const lfs = { oid: etag, size: bytes.length, pointerSize: 134 };
-      return { type: 'file', oid: createHash('sha1').update(etag).digest('hex'), size: bytes.length, lfs, path };
+    const entries = [...repo.files].map(([path, { size, etag, isLfs }]) => {
+      if (!isLfs) return { type: 'file', oid: etag, size, path };
+      const lfs = { oid: etag, size, pointerSize: 134 };
+      return { type: 'file', oid: createHash('sha1').update(etag).digest('hex'), size, lfs, path };
     });
     const start = Number(url.searchParams.get('cursor') ?? 0);
     const end = start + LISTED_AT_ONCE;
@@ -258,7 +265,7 @@ export class LocalHub {
 function storedFile(bytes: Buffer): StoredFile {
   const isLfs = bytes.length > LFS_BYTES;
   const git = (): string => createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex');
-  return { bytes, isLfs, etag: isLfs ? createHash('sha256').update(bytes).digest('hex') : git() };
+  return { bytes, isLfs, size: bytes.length, etag: isLfs ? createHash('sha256').update(bytes).digest('hex') : git() };
 }
 
 function answer(response: ServerResponse, status: number, headers: Record<string, string> = {}, body: unknown): void {

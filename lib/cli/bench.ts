@@ -14,6 +14,8 @@ import {
   type ClientFlag,
 } from './client-command.js';
 import { decimal, integer, oneOf, text } from './flag-values.js';
+import { createLog } from './log.js';
+import { findModelFolders } from './model-source.js';
 import { DEMO_MODEL_PATH, PACKAGE_ROOT } from './package.js';
 import { toServerArgs } from './server-flags.js';
 import { addTargetFlags, withTarget, type TargetOptions } from './target.js';
@@ -124,7 +126,7 @@ interface DecodeFlags {
 }
 
 const DECODE_FLAGS: ClientFlag[] = [
-  { flags: '--model-path <folder>', help: 'model folder (the demo model by default)', parse: text() },
+  { flags: '--model-path <model>', help: 'model folder or name on the hub (the demo model by default)', parse: text() },
   {
     flags: '--load-format <format>',
     help: 'auto, or dummy for random weights from config.json alone',
@@ -158,11 +160,11 @@ async function decode({
 }: DecodeFlags): Promise<number> {
   // The other commands must work without the native engine, which this loads.
   const { benchDecode, formatDecode } = await import('../bench/decode.js');
-  const args = toServerArgs(
-    { modelPath: modelPath ?? DEMO_MODEL_PATH, loadFormat, threads: threads ?? null },
-    DEMO_MODEL_PATH,
-  );
-  const report = await benchDecode(args, { promptTokens, newTokens, rounds }, NATIVE_BENCH);
+  const given = { modelPath: modelPath ?? DEMO_MODEL_PATH, loadFormat, threads: threads ?? null, skipTokenizerInit: true };
+  const args = toServerArgs(given, DEMO_MODEL_PATH);
+  const { model } = await findModelFolders(args, createLog('info', process.stderr));
+  const measured = await benchDecode({ ...args, modelPath: model }, { promptTokens, newTokens, rounds }, NATIVE_BENCH);
+  const report = { ...measured, model: args.modelPath };
   printLines(formatDecode(report));
   await writeReport(json, toJson(report));
   return 0;

@@ -1,9 +1,6 @@
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
+import { createHash, type Hash } from 'node:crypto';
+import { closeSync, openSync, readSync } from 'node:fs';
 import type { Checksum } from './hub-client.js';
-
-/** What the thread is told: how far it may read, or that it is to answer. */
-export type ToChecksumThread = { upTo: number } | { end: true };
 
 export interface ChecksumJob {
   path: string;
@@ -11,43 +8,37 @@ export interface ChecksumJob {
   algorithm: Checksum['algorithm'];
 }
 
-/** Bytes between two messages to the thread. */
-const STEP_BYTES = 4 * 2 ** 20;
-
-/**
- * Computes the checksum of a file while it grows, in a thread of its own: it is known soon after the last byte is there,
- * and a large file holds nothing else up.
- */
-export class ChecksumThread {
-  readonly #worker: Worker;
-  readonly #result: Promise<string>;
-  #announced = 0;
+/** The checksum of a file that may still be growing. */
+export class FileChecksum {
+  readonly #job: ChecksumJob;
+  readonly #hash: Hash;
+  readonly #file: number;
+  readonly #buffer = Buffer.allocUnsafe(2 ** 18);
+  #position = 0;
 
   constructor(job: ChecksumJob) {
-    this.#worker = new Worker(new URL('./checksum-thread.js', import.meta.url), { workerData: job });
-    this.#result = once(this.#worker, 'message').then(([hex]) => hex as string);
-    // The failure is for `digest` to report, which may never be called.
-    this.#result.catch(() => {});
+    this.#job = job;
+    this.#hash = createHash(job.algorithm === 'sha256' ? 'sha256' : 'sha1');
+    // Git hashes a file behind a line of its own.
+    if (job.algorithm === 'git') this.#hash.update(`blob ${job.size}\0`);
+    this.#file = openSync(job.path, 'r');
   }
 
-  /** Says that the file is there up to a position, without holes. */
-  advance(upTo: number): void {
-    if (upTo - this.#announced < STEP_BYTES) return;
-    this.#announced = upTo;
-    this.#tell({ upTo });
+  /** Takes in the file up to a position; it must have no holes before it. */
+  readUpTo(end: number): void {
+    while (this.#position < end) {
+      const length = Math.min(this.#buffer.length, end - this.#position);
+      const count = readSync(this.#file, this.#buffer, 0, length, this.#position);
+      if (count === 0) throw new Error(`${this.#job.path} ends at ${this.#position} of ${end} bytes`);
+      this.#hash.update(this.#buffer.subarray(0, count));
+      this.#position += count;
+    }
   }
 
-  /** The checksum of the whole file, in hexadecimal. */
-  async digest(): Promise<string> {
-    this.#tell({ end: true });
-    return this.#result;
-  }
-
-  async stop(): Promise<void> {
-    await this.#worker.terminate();
-  }
-
-  #tell(message: ToChecksumThread): void {
-    this.#worker.postMessage(message);
+  /** Takes in the rest and returns the checksum in hexadecimal; nothing can be done with it then. */
+  digest(): string {
+    this.readUpTo(this.#job.size);
+    closeSync(this.#file);
+    return this.#hash.digest('hex');
   }
 }

@@ -1,15 +1,14 @@
-import { existsSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DetinferError } from '../protocol/errors.js';
+import { downloadBlob } from './blob.js';
 import type { RepoCache } from './cache.js';
-import { ChecksumThread } from './checksum.js';
 import type { HubClient, Location, RemoteFile } from './hub-client.js';
 import { Limit } from './limit.js';
 import { withLock } from './lock.js';
 import { INDEX_FILE, smallFiles, weightFiles, type Needs } from './needed-files.js';
 import { PartialFile } from './partial-file.js';
 import type { RetryPolicy } from './retry.js';
-import { transfer } from './transfer.js';
 
 /** What is told about a download while it runs. */
 export interface DownloadProgress {
@@ -99,47 +98,26 @@ class SnapshotDownload {
   }
 
   async #fetchFile({ file, location }: Source, signal: AbortSignal): Promise<void> {
-    const { cache, progress, onNote } = this.options;
-    const { etag } = location;
-    const onWait = (): void => onNote(`Another process is downloading ${file.path}; waiting for it.`);
-    await withLock(cache.lockPath(etag), signal, onWait, async () => {
-      if (!cache.hasBlob(etag, file.size)) await this.#fetchBlob(file, location, signal);
-      cache.link(this.commit, file.path, etag);
-    });
-    progress.finish(file.path);
-  }
-
-  async #fetchBlob(file: RemoteFile, location: Location, signal: AbortSignal): Promise<void> {
     const { client, cache, progress, retries, onNote } = this.options;
-    const blobPath = cache.blobPath(location.etag);
-    mkdirSync(dirname(blobPath), { recursive: true });
-    const partial = new PartialFile(blobPath, file.size);
-    const checksum = new ChecksumThread({ path: partial.path, size: file.size, algorithm: file.checksum.algorithm });
-    try {
-      progress.resume(file.path, partial.written);
-      checksum.advance(partial.front);
-      await transfer(file, location, partial, {
-        client,
-        locate: () => this.#locate(file),
-        connections: this.#connections,
-        retries,
-        onRetry: retryNote(onNote),
-        onBytes: (count) => {
-          progress.advance(file.path, count);
-          checksum.advance(partial.front);
-        },
-        signal,
-      });
-      const digest = await checksum.digest();
-      if (digest !== file.checksum.hex) {
-        await partial.discard();
-        throw checksumProblem(file, digest);
+    const { path } = file;
+    const { etag } = location;
+    const onWait = (): void => onNote(`Waiting for another download of ${path}.`);
+    await withLock(cache.lockPath(etag), signal, onWait, async () => {
+      if (!cache.hasBlob(etag, file.size)) {
+        await downloadBlob(cache.blobPath(etag), file, location, {
+          client,
+          locate: () => this.#locate(file),
+          connections: this.#connections,
+          retries,
+          onRetry: retryNote(onNote),
+          onResume: (bytes) => progress.resume(path, bytes),
+          onBytes: (bytes) => progress.advance(path, bytes),
+          signal,
+        });
       }
-      await partial.commit();
-    } finally {
-      await checksum.stop();
-      await partial.close();
-    }
+      cache.link(this.commit, path, etag);
+    });
+    progress.finish(path);
   }
 
   /** A disk that is too small is found before anything is written. */
@@ -163,15 +141,6 @@ class SnapshotDownload {
 /** A note about each attempt that failed. */
 export function retryNote(onNote: (message: string) => void): (problem: string, waitMs: number) => void {
   return (problem, waitMs) => onNote(`${problem}; trying again in ${(waitMs / 1000).toFixed(1)} s.`);
-}
-
-function checksumProblem({ path, checksum }: RemoteFile, digest: string): DetinferError {
-  const name = checksum.algorithm === 'sha256' ? 'SHA-256' : 'git id';
-  return new DetinferError(
-    'DOWNLOAD_FAILED',
-    `${path} arrived with the ${name} ${digest} instead of ${checksum.hex} and was deleted. Start again; if that does ` +
-      'not help, something between this machine and the hub changes files.',
-  );
 }
 
 /** The folder itself or the nearest one above it that exists. */

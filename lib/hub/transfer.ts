@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { DetinferError } from '../protocol/errors.js';
 import type { HubClient, Location, RemoteFile } from './hub-client.js';
 import { header, temporary } from './hub-client.js';
@@ -82,13 +83,15 @@ async function fetchRange({ file, source, partial, segment, options, signal }: S
   const from = segment.start + segment.written;
   const to = segment.start + segment.length - 1;
   const answer = await options.client.request(url, { ...headers, range: `bytes=${from}-${to}` }, 'GET', signal);
+  // A body that nobody reads any more may still fail.
+  answer.body.on('error', () => {});
   try {
     checkAnswer(answer, url);
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+    await eachChunk(answer.body, (chunk) => {
       if (chunk.length > segment.length - segment.written) throw failure('sent more bytes than it was asked for');
       partial.append(segment, chunk);
       options.onBytes(chunk.length);
-    }
+    });
   } catch (error) {
     signal.throwIfAborted();
     if (isNetworkError(error)) throw new TemporaryError(`${new URL(url).host}: ${(error as Error).message}`, { cause: error });
@@ -123,6 +126,20 @@ async function fetchRange({ file, source, partial, segment, options, signal }: S
   function failure(what: string): DetinferError {
     return new DetinferError('DOWNLOAD_FAILED', `${file.path}: ${new URL(url).host} ${what}.`);
   }
+}
+
+/** Calls `take` with every chunk of a body. An event costs a third of what a step of an asynchronous loop does. */
+function eachChunk(body: Readable, take: (chunk: Buffer) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    body.on('error', reject).on('end', resolve);
+    body.on('data', (chunk: Buffer) => {
+      try {
+        take(chunk);
+      } catch (error) {
+        body.destroy(error as Error);
+      }
+    });
+  });
 }
 
 /** Where a file lies, for all of its segments. */
