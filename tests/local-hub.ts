@@ -69,6 +69,8 @@ export class LocalHub {
   sentBytes = 0;
   /** Most bytes per second of all links together. */
   bytesPerSecond = Infinity;
+  /** Links send no more once so many bytes are sent, until this grows. */
+  holdAfter = Infinity;
   /** Requests that a link is good for. */
   linkUses = Infinity;
   readonly #repos = new Map<string, StoredRepo>();
@@ -228,14 +230,16 @@ export class LocalHub {
     });
     if (request.method === 'HEAD') return void response.end();
     const end = Math.min(fault?.dropAfter ?? Infinity, body.length);
-    if (this.bytesPerSecond === Infinity && end === body.length) {
+    if (this.bytesPerSecond === Infinity && this.holdAfter === Infinity && end === body.length) {
       if (isLfs) this.sentBytes += end;
       return void response.end(body);
     }
-    for (let at = 0; at < end && !response.destroyed; at += SLICE_BYTES) {
-      const slice = body.subarray(at, Math.min(at + SLICE_BYTES, end));
-      await this.#turn(slice.length);
+    for (let at = 0; at < end; ) {
+      await this.#turn(Math.min(SLICE_BYTES, end - at));
+      while (isLfs && this.sentBytes >= this.holdAfter && !response.destroyed) await sleep(5);
       if (response.destroyed) return;
+      const slice = body.subarray(at, Math.min(at + SLICE_BYTES, end, isLfs ? at + this.holdAfter - this.sentBytes : end));
+      at += slice.length;
       if (isLfs) this.sentBytes += slice.length;
       await new Promise<void>((resolve) => response.write(slice, () => resolve()));
     }
