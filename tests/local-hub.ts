@@ -146,7 +146,8 @@ export class LocalHub {
   #onHub(request: IncomingMessage, response: ServerResponse): Promise<void> | void {
     const url = new URL(request.url ?? '', this.endpoint);
     const [, apiName, kind, rest = ''] = /^\/api\/models\/([^/]+\/[^/]+)\/(revision|tree)\/(.+)$/.exec(url.pathname) ?? [];
-    const [, fileName, revision = '', path = ''] = /^\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(url.pathname) ?? [];
+    const ofFile = /^\/(api\/resolve-cache\/models\/)?([^/]+\/[^/]+?)(?:\/resolve)?\/([^/]+)\/(.+)$/;
+    const [, cached, fileName, revision = '', path = ''] = (apiName === undefined && ofFile.exec(url.pathname)) || [];
     const at = apiName !== undefined ? 'api' : request.method === 'HEAD' ? 'head' : 'hub';
     this.#note(at, request, decodeURIComponent(path === '' ? url.pathname : path));
     const fault = this.#takeFault(at);
@@ -175,11 +176,16 @@ export class LocalHub {
     const file = repo.files.get(decodeURIComponent(path));
     if (file === undefined) return answer(response, 404, { 'x-error-code': 'EntryNotFound' }, { error: 'Entry not found' });
     response.setHeader('x-repo-commit', repo.commit);
-    if (!file.isLfs) return this.#sendFile(file, fault, request, response);
+    if (cached !== undefined) return this.#sendFile(file, fault, request, response);
+    const linked = { 'x-linked-etag': `"${file.etag}"`, 'x-linked-size': String(file.size) };
+    if (!file.isLfs) {
+      const location = `/api/resolve-cache/models/${name}/${repo.commit}/${path}?etag=${file.etag}`;
+      return answer(response, 307, { ...linked, location }, { redirect: location });
+    }
     const link = randomBytes(8).toString('hex');
     this.#links.set(link, { file, uses: this.linkUses });
-    const location = `http://127.0.0.1:${(this.cdn.address() as AddressInfo).port}/${path}?signature=${link}`;
-    const linked = { 'x-linked-etag': `"${file.etag}"`, 'x-linked-size': String(file.size) };
+    // Another name of this machine: clients tell origins by host, some without the port.
+    const location = `http://localhost:${(this.cdn.address() as AddressInfo).port}/${path}?signature=${link}`;
     return answer(response, 302, { ...linked, location, etag: '"of-the-redirect"' }, { redirect: location });
   }
 

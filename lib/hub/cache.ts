@@ -1,4 +1,4 @@
-import { lstatSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { isCommit } from './names.js';
 
@@ -66,7 +66,6 @@ export class RepoCache {
     const link = join(this.snapshotPath(commit), path);
     mkdirSync(dirname(link), { recursive: true });
     const target = relative(dirname(link), this.blobPath(etag));
-    if (lstatSync(link, { throwIfNoEntry: false })?.isDirectory()) rmSync(link, { recursive: true });
     // A rename replaces a dead link, and whatever another process makes at this moment.
     const made = `${link}.${process.pid}.new`;
     rmSync(made, { force: true });

@@ -4,7 +4,7 @@ import { DetinferError } from '../protocol/errors.js';
 import { downloadBlob } from './blob.js';
 import type { RepoCache } from './cache.js';
 import type { HubClient, Location, RemoteFile } from './hub-client.js';
-import { Limit } from './limit.js';
+import { forAll, Limit } from './limit.js';
 import { withLock } from './lock.js';
 import { INDEX_FILE, smallFiles, weightFiles, type Needs } from './needed-files.js';
 import { PartialFile } from './partial-file.js';
@@ -74,27 +74,16 @@ class SnapshotDownload {
     const { cache, progress } = this.options;
     const missing = files.filter(({ path, size }) => !cache.hasFile(this.commit, path, size));
     if (missing.length === 0) return;
-    const locate = async (file: RemoteFile): Promise<Source> => ({ file, location: await this.#locate(file) });
-    const sources = await Promise.all(missing.map((file) => this.#connections.run(() => locate(file))));
+    const sources = await forAll(missing, this.#connections, this.options.signal, async (file, signal) => {
+      return { file, location: await this.#locate(file, signal) };
+    });
     this.#checkSpace(sources);
     progress.add(missing);
-    const failed = new AbortController();
-    const signal = AbortSignal.any([this.options.signal, failed.signal]);
-    const fetches = sources.map((source) =>
-      this.#files
-        .run(async () => {
-          signal.throwIfAborted();
-          await this.#fetchFile(source, signal);
-        })
-        // The first failure is the one to report: it ends the other files, too.
-        .catch((error: unknown) => failed.abort(error)),
-    );
-    await Promise.all(fetches);
-    signal.throwIfAborted();
+    await forAll(sources, this.#files, this.options.signal, (source, signal) => this.#fetchFile(source, signal));
   }
 
-  #locate(file: RemoteFile): Promise<Location> {
-    return this.options.client.locate(this.repo, this.commit, file);
+  #locate(file: RemoteFile, signal: AbortSignal): Promise<Location> {
+    return this.options.client.locate(this.repo, this.commit, file, signal);
   }
 
   async #fetchFile({ file, location }: Source, signal: AbortSignal): Promise<void> {
@@ -106,7 +95,7 @@ class SnapshotDownload {
       if (!cache.hasBlob(etag, file.size)) {
         await downloadBlob(cache.blobPath(etag), file, location, {
           client,
-          locate: () => this.#locate(file),
+          locate: () => this.#locate(file, signal),
           connections: this.#connections,
           retries,
           onRetry: retryNote(onNote),

@@ -2,7 +2,7 @@ import { listFiles, modelInfo } from '@huggingface/hub';
 import { EnvHttpProxyAgent, fetch, request, type Dispatcher } from 'undici';
 import { DetinferError } from '../protocol/errors.js';
 import { HubProblem, networkProblem } from './problems.js';
-import { isTemporaryStatus, retryAfterMs, TemporaryError, withRetries, type RetryPolicy } from './retry.js';
+import { isTemporaryStatus, retryAfterMs, TemporaryError, withRetries, type RetryOptions, type RetryPolicy } from './retry.js';
 import type { HubSettings } from './settings.js';
 
 export interface Checksum {
@@ -84,14 +84,14 @@ export class HubClient {
   }
 
   /** Asks where a file lies, which for large ones is a server of another origin, behind a link that expires. */
-  async locate(repo: string, commit: string, { path, size }: RemoteFile): Promise<Location> {
+  async locate(repo: string, commit: string, { path, size }: RemoteFile, signal: AbortSignal): Promise<Location> {
     const problem = new HubProblem(this.#options.settings, repo, commit);
     const escaped = path.split('/').map(encodeURIComponent).join('/');
     let url = new URL(`${this.#options.settings.endpoint}/${repo}/resolve/${commit}/${escaped}`);
-    const { statusCode, headers } = await this.#retried(async () => {
+    const ask = async (): Promise<Dispatcher.ResponseData> => {
       // A repository that was renamed answers with its new address on the same origin.
       for (let redirects = 0; ; redirects += 1) {
-        const answer = await this.request(url, this.#headers(url), 'HEAD');
+        const answer = await this.request(url, this.#headers(url), signal, 'HEAD');
         await answer.body.dump();
         if (isTemporaryStatus(answer.statusCode)) throw temporary(url, answer);
         const next = redirectTarget(url, answer);
@@ -99,27 +99,28 @@ export class HubClient {
         if (redirects === 5) throw problem.unusable('redirects in a circle');
         url = next;
       }
-    });
-    if (statusCode >= 400) throw problem.ofStatus(statusCode, header({ headers }, 'x-error-code'), path);
-    const target = redirectTarget(url, { statusCode, headers }) ?? url;
-    const etag = (header({ headers }, 'x-linked-etag') ?? header({ headers }, 'etag') ?? '').replace(/^W\/|"/g, '');
-    if (!/^[\w.-]+$/.test(etag)) throw problem.unusable(`gives no usable etag for ${path}`);
-    const linkedSize = header({ headers }, 'x-linked-size') ?? header({ headers }, 'content-length');
-    if (linkedSize !== null && Number(linkedSize) !== size) {
-      throw problem.unusable(`gives two sizes for ${path}, ${size} and ${linkedSize} bytes`);
+    };
+    const answer = await this.#retried(ask, { signal });
+    if (answer.statusCode >= 400) throw problem.ofStatus(answer.statusCode, header(answer, 'x-error-code'), path);
+    const target = redirectTarget(url, answer);
+    const etag = (header(answer, 'x-linked-etag') ?? header(answer, 'etag') ?? '').replace(/^W\/|"/g, '');
+    if (!/^[\w-][\w.-]*$/.test(etag)) throw problem.unusable(`gives no usable etag for ${path}`);
+    // The length of an answer that redirects is that of its own body.
+    const said = header(answer, 'x-linked-size') ?? (target === null ? header(answer, 'content-length') : null);
+    if (said !== null && Number(said) !== size) {
+      throw problem.unusable(`gives two sizes for ${path}, ${size} and ${said} bytes`);
     }
-    return { url: target.href, headers: this.#headers(target), etag, size };
+    return { url: (target ?? url).href, headers: this.#headers(target ?? url), etag, size };
   }
 
   /**
    * One request; redirects are not followed. Network failures are TemporaryError.
-   * @param signal ends the request, besides the signal of the whole client
    */
   async request(
     url: string | URL,
     headers: Record<string, string>,
+    signal: AbortSignal,
     method: 'GET' | 'HEAD' = 'GET',
-    signal: AbortSignal = this.#options.signal,
   ): Promise<Dispatcher.ResponseData> {
     try {
       return await request(url, { method, headers, signal, dispatcher: this.#dispatcher });
@@ -137,7 +138,7 @@ export class HubClient {
   #library(repo: string, revision: string, attempts?: number): { hubUrl: string; fetch: typeof globalThis.fetch } {
     const problem = new HubProblem(this.#options.settings, repo, revision);
     const send = (url: string, init: RequestInit = {}): Promise<unknown> => {
-      return this.#retried(() => this.#fetch(problem, url, init), attempts);
+      return this.#retried(() => this.#fetch(problem, url, init), attempts === undefined ? {} : { attempts });
     };
     return { hubUrl: this.#options.settings.endpoint, fetch: send as typeof globalThis.fetch };
   }
@@ -164,10 +165,10 @@ export class HubClient {
   }
 
   /** Repeats what fails for the moment, and says in the end that the hub can't be reached. */
-  async #retried<T>(action: () => Promise<T>, attempts = this.#options.retries.attempts): Promise<T> {
+  async #retried<T>(action: () => Promise<T>, other: Partial<RetryOptions>): Promise<T> {
     const { retries, onRetry, signal, settings } = this.#options;
     try {
-      return await withRetries(action, { ...retries, attempts, onRetry, signal });
+      return await withRetries(action, { ...retries, onRetry, signal, ...other });
     } catch (error) {
       if (!(error instanceof TemporaryError)) throw error;
       throw new DetinferError(

@@ -20,3 +20,27 @@ export class Limit {
     }
   }
 }
+
+/**
+ * Runs `action` for every item within a limit and waits for all. The first failure ends the others, whose signal it
+ * aborts, and is thrown.
+ */
+export async function forAll<T, R>(
+  items: T[],
+  limit: Limit,
+  signal: AbortSignal,
+  action: (item: T, signal: AbortSignal) => Promise<R>,
+): Promise<R[]> {
+  const failed = new AbortController();
+  const either = AbortSignal.any([signal, failed.signal]);
+  const runs = items.map((item) =>
+    limit.run(async () => {
+      either.throwIfAborted();
+      return action(item, either);
+    }),
+  );
+  for (const run of runs) run.catch((error: unknown) => failed.abort(error));
+  await Promise.allSettled(runs);
+  either.throwIfAborted();
+  return Promise.all(runs);
+}

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { DetinferError } from '../protocol/errors.js';
 import type { HubClient, Location, RemoteFile } from './hub-client.js';
 import { header, temporary } from './hub-client.js';
-import type { Limit } from './limit.js';
+import { forAll, type Limit } from './limit.js';
 import type { PartialFile, Segment } from './partial-file.js';
 import { isTemporaryStatus, TemporaryError, withRetries, type RetryPolicy } from './retry.js';
 
@@ -29,23 +29,11 @@ export async function transfer(
   partial: PartialFile,
   options: TransferOptions,
 ): Promise<void> {
-  const failed = new AbortController();
-  const signal = AbortSignal.any([options.signal, failed.signal]);
   const source = new Source(location, options.locate);
   const missing = partial.segments.filter(({ written, length }) => written < length);
-  const fetches = missing.map((segment) =>
-    options.connections
-      .run(async () => {
-        signal.throwIfAborted();
-        await fetchSegment({ file, source, partial, segment, options, signal });
-      })
-      .catch((error: unknown) => {
-        // The first failure is the one to report: it ends the other segments, too.
-        failed.abort(error);
-      }),
-  );
-  await Promise.all(fetches);
-  signal.throwIfAborted();
+  await forAll(missing, options.connections, options.signal, (segment, signal) => {
+    return fetchSegment({ file, source, partial, segment, options, signal });
+  });
 }
 
 interface SegmentFetch {
@@ -82,7 +70,7 @@ async function fetchRange({ file, source, partial, segment, options, signal }: S
   const { url, headers } = await source.current();
   const from = segment.start + segment.written;
   const to = segment.start + segment.length - 1;
-  const answer = await options.client.request(url, { ...headers, range: `bytes=${from}-${to}` }, 'GET', signal);
+  const answer = await options.client.request(url, { ...headers, range: `bytes=${from}-${to}` }, signal);
   // A body that nobody reads any more may still fail.
   answer.body.on('error', () => {});
   try {

@@ -9,7 +9,7 @@ import { FLAG_LIST, GROUPS } from '../../../lib/cli/server-flags.js';
 function detinfer(...argv: string[]): { code: number | null; stdout: string; stderr: string } {
   const child = spawnSync(process.execPath, [join(PACKAGE_ROOT, 'bin', 'detinfer.js'), ...argv], {
     encoding: 'utf8',
-    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', COLUMNS: '120' },
+    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', COLUMNS: '120', HF_HUB_OFFLINE: '1', HF_HUB_CACHE: '/nonexistent' },
   });
   return { code: child.status, stdout: child.stdout, stderr: child.stderr };
 }
@@ -49,7 +49,12 @@ describe('detinfer', () => {
     [['launch', '--api-key', 'secret'], 'UNSUPPORTED', '--api-key: not supported yet by this version'],
     [['launch', '--enable-metrics'], 'UNSUPPORTED', '--enable-metrics: not supported yet'],
     [['launch', '--speculative-algorithm=EAGLE'], 'UNSUPPORTED', '--speculative-algorithm: a flag of SGLang'],
-    [['launch', '--model-path', 'Qwen/Qwen3-8B'], 'INVALID_MODEL', 'this version does not download models'],
+    [['launch', '--model-path', 'Qwen/Qwen3-8B', '--port', '0'], 'DOWNLOAD_FAILED', 'HF_HUB_OFFLINE is set'],
+    [['launch', '--revision', 'v1', '--port', '0'], 'INVALID_FLAG', '--revision is for a model of the hub'],
+    [['launch', '--model-path', 'models/demo', '--revision', 'v1', '--port', '0'], 'INVALID_FLAG', 'is a local folder'],
+    [['download', 'Qwen/Qwen3-8B'], 'DOWNLOAD_FAILED', 'HF_HUB_OFFLINE is set'],
+    [['download', './Qwen'], 'INVALID_FLAG', "'./Qwen' is no name of a model on the hub"],
+    [['download'], 'INVALID_FLAG', 'missing required argument'],
     [['launch', '--model-path', '/nonexistent'], 'INVALID_MODEL', '/nonexistent'],
     [['launch', '--context-length', '100000'], 'INVALID_FLAG', 'at most 4096 tokens'],
     [['lunch'], 'INVALID_FLAG', "unknown command 'lunch'"],
