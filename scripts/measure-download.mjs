@@ -11,11 +11,15 @@ import { LocalHub } from '../dist/tests/local-hub.js';
 import { ROOT } from './prepare.mjs';
 
 const KILLS = 20;
-const ROUNDS = 5;
+const ROUNDS = 3;
 /** Bytes on their way: a link that is busy for 2 ms at 1 Gbit/s. What is on its way is lost with a process. */
 const IN_FLIGHT = 256_000;
 /** Bytes per second of the links that the speed is measured on; the local one has no limit. */
-const LINKS = [['a link of 1 Gbit/s', 125e6], ['the loopback interface', Infinity]];
+const LINKS = [
+  ['a link of 200 Mbit/s', 25e6],
+  ['a link of 1 Gbit/s', 125e6],
+  ['the loopback interface', Infinity],
+];
 
 const megabytes = Number(process.argv[2] ?? 200);
 const folder = mkdtempSync(join(tmpdir(), 'detinfer-measure-download-'));
@@ -66,7 +70,9 @@ async function interruptions() {
   const { output } = await timed(detinfer('org/sharded'));
   const isRight = shards.every((name, i) => sha256(readFileSync(join(output, name))) === sha256(contents[i]));
   const again = hub.sentBytes / (megabytes * 1e6) - 1;
-  console.log(`${KILLS} kills: ${isRight ? 'the right bytes' : 'WRONG BYTES'}, ${(100 * again).toFixed(2)}% of them sent again`);
+  console.log(
+    `${KILLS} kills: ${isRight ? 'the right bytes' : 'WRONG BYTES'}, ${(100 * again).toFixed(2)}% of them sent again`,
+  );
   return isRight && again < 0.05;
 }
 
@@ -75,7 +81,10 @@ function heldBytes(blob) {
   if (existsSync(blob)) return statSync(blob).size;
   try {
     const table = readFileSync(`${blob}.detinfer.ranges`);
-    return Array.from({ length: (table.length - 48) / 8 }, (_, i) => table.readUInt32LE(48 + 8 * i)).reduce((a, b) => a + b, 0);
+    return Array.from({ length: (table.length - 48) / 8 }, (_, i) => table.readUInt32LE(48 + 8 * i)).reduce(
+      (a, b) => a + b,
+      0,
+    );
   } catch {
     return existsSync(blob) ? statSync(blob).size : 0;
   }
@@ -98,7 +107,9 @@ async function speed() {
     }
     const [own, curl] = [0, 1].map((column) => median(rounds.map((round) => round[column])));
     const ratio = median(rounds.map(([a, b]) => a / b));
-    console.log(`${name}: detinfer ${own.toFixed(0)} MB/s, curl ${curl.toFixed(0)} MB/s, ratio ${ratio.toFixed(2)} (medians of ${ROUNDS})`);
+    console.log(
+      `${name}: detinfer ${own.toFixed(0)} MB/s, curl ${curl.toFixed(0)} MB/s, ratio ${ratio.toFixed(2)} (medians of ${ROUNDS})`,
+    );
   }
 }
 

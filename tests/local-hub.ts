@@ -87,8 +87,14 @@ export class LocalHub {
     const servers = [createServer(), createServer()] as const;
     for (const server of servers) await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const hub = new LocalHub(...servers);
-    hub.hub.on('request', (request, response) => void hub.#serve(request, response, () => hub.#onHub(request, response)));
-    hub.cdn.on('request', (request, response) => void hub.#serve(request, response, () => hub.#onCdn(request, response)));
+    hub.hub.on(
+      'request',
+      (request, response) => void hub.#serve(request, response, () => hub.#onHub(request, response)),
+    );
+    hub.cdn.on(
+      'request',
+      (request, response) => void hub.#serve(request, response, () => hub.#onCdn(request, response)),
+    );
     return hub;
   }
 
@@ -145,7 +151,8 @@ export class LocalHub {
 
   #onHub(request: IncomingMessage, response: ServerResponse): Promise<void> | void {
     const url = new URL(request.url ?? '', this.endpoint);
-    const [, apiName, kind, rest = ''] = /^\/api\/models\/([^/]+\/[^/]+)\/(revision|tree)\/(.+)$/.exec(url.pathname) ?? [];
+    const [, apiName, kind, rest = ''] =
+      /^\/api\/models\/([^/]+\/[^/]+)\/(revision|tree)\/(.+)$/.exec(url.pathname) ?? [];
     const ofFile = /^\/(api\/resolve-cache\/models\/)?([^/]+\/[^/]+?)(?:\/resolve)?\/([^/]+)\/(.+)$/;
     const [, cached, fileName, revision = '', path = ''] = (apiName === undefined && ofFile.exec(url.pathname)) || [];
     const at = apiName !== undefined ? 'api' : request.method === 'HEAD' ? 'head' : 'hub';
@@ -166,7 +173,13 @@ export class LocalHub {
       return answer(response, 404, { 'x-error-code': 'RevisionNotFound' }, { error: 'Invalid rev id' });
     }
     if (kind === 'revision') {
-      const info = { _id: '0'.repeat(24), id: name, sha: repo.commit, private: repo.access === 'private', lastModified: 0 };
+      const info = {
+        _id: '0'.repeat(24),
+        id: name,
+        sha: repo.commit,
+        private: repo.access === 'private',
+        lastModified: 0,
+      };
       return answer(response, 200, {}, { ...info, gated: repo.access === 'gated' && 'manual' });
     }
     if (kind === 'tree') return this.#list(repo, url, response);
@@ -174,7 +187,8 @@ export class LocalHub {
       return answer(response, 401, { 'x-error-code': 'GatedRepo' }, { error: 'Access to the model is restricted' });
     }
     const file = repo.files.get(decodeURIComponent(path));
-    if (file === undefined) return answer(response, 404, { 'x-error-code': 'EntryNotFound' }, { error: 'Entry not found' });
+    if (file === undefined)
+      return answer(response, 404, { 'x-error-code': 'EntryNotFound' }, { error: 'Entry not found' });
     response.setHeader('x-repo-commit', repo.commit);
     if (cached !== undefined) return this.#sendFile(file, fault, request, response);
     const linked = { 'x-linked-etag': `"${file.etag}"`, 'x-linked-size': String(file.size) };
@@ -225,9 +239,10 @@ export class LocalHub {
     const [, first = '0', last = ''] = /^bytes=(\d+)-(\d*)$/.exec(range ?? '') ?? [];
     const from = Number(first);
     const to = last === '' ? bytes.length - 1 : Math.min(Number(last), bytes.length - 1);
-    if (range !== undefined && from > to) return answer(response, 416, { 'content-range': `bytes */${bytes.length}` }, {});
-    const body = Buffer.from(bytes.subarray(from, to + 1));
-    if (fault?.corrupt) body[0] = (body[0] ?? 0) ^ 1;
+    if (range !== undefined && from > to)
+      return answer(response, 416, { 'content-range': `bytes */${bytes.length}` }, {});
+    const body = fault?.corrupt ? Buffer.from(bytes.subarray(from, to + 1)) : bytes.subarray(from, to + 1);
+    if (fault?.corrupt) body[0]! ^= 1;
     response.writeHead(range === undefined ? 200 : 206, {
       'content-length': body.length,
       'accept-ranges': 'bytes',
@@ -240,11 +255,14 @@ export class LocalHub {
       if (isLfs) this.sentBytes += end;
       return void response.end(body);
     }
-    for (let at = 0; at < end; ) {
+    for (let at = 0; at < end;) {
       await this.#turn(Math.min(SLICE_BYTES, end - at));
       while (isLfs && this.sentBytes >= this.holdAfter && !response.destroyed) await sleep(5);
       if (response.destroyed) return;
-      const slice = body.subarray(at, Math.min(at + SLICE_BYTES, end, isLfs ? at + this.holdAfter - this.sentBytes : end));
+      const slice = body.subarray(
+        at,
+        Math.min(at + SLICE_BYTES, end, isLfs ? at + this.holdAfter - this.sentBytes : end),
+      );
       at += slice.length;
       if (isLfs) this.sentBytes += slice.length;
       await new Promise<void>((resolve) => response.write(slice, () => resolve()));
@@ -268,7 +286,13 @@ export class LocalHub {
   }
 
   #note(at: Fault['at'], { method = '', headers }: IncomingMessage, path: string): void {
-    this.requests.push({ at, method, path, range: headers.range ?? null, authorization: headers.authorization ?? null });
+    this.requests.push({
+      at,
+      method,
+      path,
+      range: headers.range ?? null,
+      authorization: headers.authorization ?? null,
+    });
   }
 }
 

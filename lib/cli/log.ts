@@ -5,8 +5,8 @@ import type { Log } from '../server/context.js';
 const LEVELS: LogLevel[] = ['debug', 'info', 'warning', 'error'];
 
 /**
- * Lines like SGLang's: the local time, a level where it matters, the message. Everything goes to one stream, a server's to
- * standard output, so that one redirection keeps its whole log.
+ * Lines like SGLang's: the local time, a level where it matters, the message. Everything goes to one stream, a
+ * server's to standard output, so that one redirection keeps its whole log.
  * @param least messages below this level are dropped
  */
 export function createLog(least: LogLevel, stream: NodeJS.WriteStream = process.stdout): Log {

@@ -120,8 +120,8 @@ function launchArgs({ attentionBackend, device }: TargetOptions, modelPath: stri
 }
 
 /**
- * Brings a model of the hub into the cache, where the server finds it: here a download shows how far it is, and takes as
- * long as it takes.
+ * Brings a model of the hub into the cache, where the server finds it: here a download shows how far it is, and takes
+ * as long as it takes.
  */
 async function downloadModel(args: string[]): Promise<void> {
   const command = new Command('launch').exitOverride().configureOutput({ outputError: () => {} });

@@ -16,8 +16,8 @@ export interface BlobOptions extends TransferOptions {
 const SMALL_FILE_BYTES = 8 * 2 ** 20;
 
 /**
- * Downloads a file into the blob `path`, going on from where an earlier process ended, and checks its checksum before the
- * blob gets its name. The caller holds the blob's lock.
+ * Downloads a file into the blob `path`, going on from where an earlier process ended, and checks its checksum before
+ * the blob gets its name. The caller holds the blob's lock.
  * @throws DetinferError DOWNLOAD_FAILED, also for a wrong checksum; ACCESS_DENIED; the file system's errors
  */
 export async function downloadBlob(
@@ -54,7 +54,7 @@ function checksumProblem({ path, checksum }: RemoteFile, digest: string): Detinf
   const name = checksum.algorithm === 'sha256' ? 'SHA-256' : 'git id';
   return new DetinferError(
     'DOWNLOAD_FAILED',
-    `${path} arrived with the ${name} ${digest} instead of ${checksum.hex} and was deleted. Start again; if that does ` +
+    `${path} arrived with the ${name} ${digest} instead of ${checksum.hex} and was deleted. Try again; if it does ` +
       'not help, something between this machine and the hub changes files.',
   );
 }

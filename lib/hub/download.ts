@@ -40,7 +40,12 @@ const CONNECTIONS = 8;
  * Downloads what is needed of one commit into the cache; what is there already is left alone. Processes that do so at
  * the same time share the work. @throws DetinferError; the file system's errors
  */
-export async function downloadSnapshot(repo: string, commit: string, needs: Needs, options: DownloadOptions): Promise<void> {
+export async function downloadSnapshot(
+  repo: string,
+  commit: string,
+  needs: Needs,
+  options: DownloadOptions,
+): Promise<void> {
   const { client, cache } = options;
   const snapshot = new SnapshotDownload(repo, commit, options);
   const listing = new Map((await client.listFiles(repo, commit)).map((file) => [file.path, file]));

@@ -2,7 +2,14 @@ import { listFiles, modelInfo } from '@huggingface/hub';
 import { EnvHttpProxyAgent, fetch, request, type Dispatcher } from 'undici';
 import { DetinferError } from '../protocol/errors.js';
 import { HubProblem, networkProblem } from './problems.js';
-import { isTemporaryStatus, retryAfterMs, TemporaryError, withRetries, type RetryOptions, type RetryPolicy } from './retry.js';
+import {
+  isTemporaryStatus,
+  retryAfterMs,
+  TemporaryError,
+  withRetries,
+  type RetryOptions,
+  type RetryPolicy,
+} from './retry.js';
 import type { HubSettings } from './settings.js';
 
 export interface Checksum {
@@ -41,9 +48,9 @@ const CONNECT_LIMIT_MS = 15_000;
 const SILENCE_LIMIT_MS = 60_000;
 
 /**
- * The hub's HTTP interface. Revisions and listings come through @huggingface/hub, which knows the formats; it is given a
- * `fetch` of ours, because its own knows no proxies and no repetition, takes no token but those that begin with hf_, and
- * drops the headers that say what a failure means. The token goes to the hub's origin alone.
+ * The hub's HTTP interface. Revisions and listings come through @huggingface/hub, which knows the formats; it is
+ * given a `fetch` of ours, because its own knows no proxies and no repetition, takes no token but those that begin
+ * with hf_, and drops the headers that say what a failure means. The token goes to the hub's origin alone.
  */
 export class HubClient {
   readonly #options: HubClientOptions;
@@ -189,7 +196,10 @@ export class HubClient {
 }
 
 /** The error of an answer that may be another one next time. */
-export function temporary(url: string | URL, answer: Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>): TemporaryError {
+export function temporary(
+  url: string | URL,
+  answer: Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>,
+): TemporaryError {
   return new TemporaryError(`${new URL(url).host} answered with status ${answer.statusCode}`, {
     waitMs: retryAfterMs(header(answer, 'retry-after')),
   });

@@ -11,8 +11,8 @@ const IS_HELD = 1;
 
 /**
  * Runs `action` while this process alone holds the lock on a file, as other processes with flock(2) do, Python's
- * huggingface_hub among them. The kernel releases the lock when the process ends, kill -9 included, so that there are no
- * stale locks.
+ * huggingface_hub among them. The kernel releases the lock when the process ends, kill -9 included, so that there are
+ * no stale locks.
  * @param onWait called once when another process holds the lock
  * @throws DetinferError DOWNLOAD_FAILED where files can't be locked
  */

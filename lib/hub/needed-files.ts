@@ -33,8 +33,8 @@ export function requiredFiles(needs: Needs): string[] {
 }
 
 /**
- * The weights that are loaded: one file, or else the shards that the index names. Other safetensors files of a repository
- * are the same weights in another form.
+ * The weights that are loaded: one file, or else the shards that the index names. Other safetensors files of a
+ * repository are the same weights in another form.
  * @param readIndex reads the index file
  * @throws DetinferError INVALID_MODEL where there are no safetensors weights, or the index is broken
  */
@@ -60,7 +60,8 @@ export function shardNames(index: string): string[] | null {
   try {
     const { weight_map: weightMap } = JSON.parse(index) as { weight_map?: Record<string, unknown> };
     const names = [...new Set(Object.values(weightMap ?? {}))].sort();
-    const isUsable = names.length > 0 && names.every((name) => typeof name === 'string' && /^[^/\\]+\.safetensors$/.test(name));
+    const isUsable =
+      names.length > 0 && names.every((name) => typeof name === 'string' && /^[^/\\]+\.safetensors$/.test(name));
     return isUsable ? (names as string[]) : null;
   } catch {
     return null;

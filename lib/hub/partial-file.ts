@@ -1,4 +1,15 @@
-import { closeSync, fdatasync, fstatSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { promisify } from 'node:util';
 
 /** A consecutive part of a file; it is fetched from its start on. */
@@ -28,8 +39,8 @@ const syncData = promisify(fdatasync);
  * first: killed at any moment, the process loses what it had not written yet. After a crash of the machine, which the
  * id of the boot tells, only what had been synced counts.
  *
- * Both names differ from the BLOB.incomplete of Python's huggingface_hub, which takes the length of that file for what it
- * holds.
+ * Both names differ from the BLOB.incomplete of Python's huggingface_hub, which takes the length of that file for
+ * what it holds.
  */
 export class PartialFile {
   readonly path: string;
@@ -81,7 +92,7 @@ export class PartialFile {
   /** Adds the next bytes of a segment. Throws the file system's error, such as ENOSPC. */
   append(segment: Segment, bytes: Uint8Array): void {
     if (bytes.length > segment.length - segment.written) throw new Error('more bytes than the segment has');
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       done += writeSync(this.#data, bytes, done, bytes.length - done, segment.start + segment.written + done);
     }
     segment.written += bytes.length;

@@ -18,7 +18,8 @@ export class HubProblem {
   ofStatus(status: number, code: string | null, path?: string): DetinferError {
     const { endpoint, token } = this.settings;
     if (code === 'GatedRepo') {
-      const then = token === null ? 'set HF_TOKEN to a token of an account that has it' : "the token's account lacks it";
+      const then =
+        token === null ? 'set HF_TOKEN to a token of an account that has it' : "the token's account lacks it";
       return new DetinferError(
         'ACCESS_DENIED',
         `${this.repo} is gated: ask for access at ${endpoint}/${this.repo}; ${then}.`,
@@ -31,12 +32,19 @@ export class HubProblem {
       return new DetinferError('INVALID_MODEL', `${this.repo} has no file ${path ?? ''} at revision ${this.revision}.`);
     }
     if (code === 'RepoNotFound' || status === 404) {
-      const login = token === null ? 'If it is private, set HF_TOKEN.' : 'If it is private, your token lacks access to it.';
-      return new DetinferError('INVALID_MODEL', `there is no model ${this.repo} at ${endpoint}. Check the name. ${login}`);
+      const login =
+        token === null ? 'If it is private, set HF_TOKEN.' : 'If it is private, your token lacks access to it.';
+      return new DetinferError(
+        'INVALID_MODEL',
+        `there is no model ${this.repo} at ${endpoint}. Check the name. ${login}`,
+      );
     }
     if (status === 401 || status === 403) {
       const what = token === null ? 'Set HF_TOKEN.' : 'HF_TOKEN is not valid there, or has no right to read it.';
-      return new DetinferError('ACCESS_DENIED', `${endpoint} refuses access to ${this.repo} (status ${status}). ${what}`);
+      return new DetinferError(
+        'ACCESS_DENIED',
+        `${endpoint} refuses access to ${this.repo} (status ${status}). ${what}`,
+      );
     }
     return this.unusable(`answered with status ${status}${path === undefined ? '' : ` for ${path}`}`);
   }

@@ -59,7 +59,11 @@ export async function resolveModel({ repo, revision, needs }: ModelRequest, opti
   const { userAgent, retries = RETRIES } = options;
   const client = new HubClient({ settings, userAgent, retries, onRetry: retryNote(onNote), signal });
   try {
-    const commit = await client.resolveRevision(repo, revision, cached === null ? retries.attempts : ATTEMPTS_WITH_SNAPSHOT);
+    const commit = await client.resolveRevision(
+      repo,
+      revision,
+      cached === null ? retries.attempts : ATTEMPTS_WITH_SNAPSHOT,
+    );
     await downloadSnapshot(repo, commit, needs, { client, cache, cacheFolder, progress, retries, onNote, signal });
     cache.writeRef(revision, commit);
     return cache.snapshotPath(commit);

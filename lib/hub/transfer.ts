@@ -20,8 +20,8 @@ export interface TransferOptions {
 }
 
 /**
- * Fetches what a partial file lacks, several segments at once, and tries again where the network or the server fails for
- * the moment. @throws DetinferError DOWNLOAD_FAILED, ACCESS_DENIED; the file system's errors
+ * Fetches what a partial file lacks, several segments at once, and tries again where the network or the server fails
+ * for the moment. @throws DetinferError DOWNLOAD_FAILED, ACCESS_DENIED; the file system's errors
  */
 export async function transfer(
   file: RemoteFile,
@@ -53,7 +53,11 @@ async function fetchSegment(fetch: SegmentFetch): Promise<void> {
       await fetchRange(fetch);
     } catch (error) {
       if (!(error instanceof TemporaryError)) throw error;
-      throw new TemporaryError(error.message, { cause: error, waitMs: error.waitMs, progressed: segment.written > before });
+      throw new TemporaryError(error.message, {
+        cause: error,
+        waitMs: error.waitMs,
+        progressed: segment.written > before,
+      });
     }
   };
   try {
@@ -82,14 +86,18 @@ async function fetchRange({ file, source, partial, segment, options, signal }: S
     });
   } catch (error) {
     signal.throwIfAborted();
-    if (isNetworkError(error)) throw new TemporaryError(`${new URL(url).host}: ${(error as Error).message}`, { cause: error });
+    if (isNetworkError(error))
+      throw new TemporaryError(`${new URL(url).host}: ${(error as Error).message}`, { cause: error });
     throw error;
   } finally {
     answer.body.destroy();
   }
   if (segment.written < segment.length) throw new TemporaryError(`${new URL(url).host} ended an answer early`);
 
-  function checkAnswer({ statusCode, headers: received }: Pick<typeof answer, 'statusCode' | 'headers'>, link: string): void {
+  function checkAnswer(
+    { statusCode, headers: received }: Pick<typeof answer, 'statusCode' | 'headers'>,
+    link: string,
+  ): void {
     if (statusCode === 206) {
       const range = header({ headers: received }, 'content-range');
       if (range === `bytes ${from}-${to}/${file.size}`) return;

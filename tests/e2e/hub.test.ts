@@ -82,13 +82,27 @@ describe('a model of the hub', () => {
     variables = { ...others, HF_HOME: join(root, 'other home') };
     const program = detinfer('launch', '--port', '0', '--model-path', 'org/demo');
     expect(await program.ended).toBe(1);
-    expect(program.output()).toMatch(/^error ACCESS_DENIED: org\/demo is gated: ask for access at .*; set HF_TOKEN [^\n]*\n$/);
+    expect(program.output()).toMatch(
+      /^error ACCESS_DENIED: org\/demo is gated: ask for access at .*; set HF_TOKEN [^\n]*\n$/,
+    );
   });
 
   test('is downloaded by the commands that launch a server of their own or run the engine', async () => {
     variables = { ...variables, HF_HOME: join(root, 'third home') };
-    const own = detinfer('test', '--model-path', 'org/demo', '--n-trials', '2', '--max-new-tokens', '4', '--no-progress');
-    expect([await own.ended, own.output()]).toEqual([0, expect.stringMatching(/Downloaded 14\.\d MB[^]*Unique samples: 1/)]);
+    const own = detinfer(
+      'test',
+      '--model-path',
+      'org/demo',
+      '--n-trials',
+      '2',
+      '--max-new-tokens',
+      '4',
+      '--no-progress',
+    );
+    expect([await own.ended, own.output()]).toEqual([
+      0,
+      expect.stringMatching(/Downloaded 14\.\d MB[^]*Unique samples: 1/),
+    ]);
     hub.requests.length = 0;
     const bench = detinfer('bench', 'decode', '--model-path', 'org/demo', '--new-tokens', '4', '--rounds', '1');
     expect([await bench.ended, bench.output()]).toEqual([0, expect.stringMatching(/Model +org\/demo/)]);
@@ -99,10 +113,14 @@ describe('a model of the hub', () => {
     let tunnels = 0;
     const proxy = createServer((incoming, outgoing) => {
       tunnels += 1;
-      const onward = httpRequest(incoming.url ?? '', { method: incoming.method, headers: incoming.headers }, (answer) => {
-        outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
-        answer.pipe(outgoing);
-      });
+      const onward = httpRequest(
+        incoming.url ?? '',
+        { method: incoming.method, headers: incoming.headers },
+        (answer) => {
+          outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+          answer.pipe(outgoing);
+        },
+      );
       incoming.pipe(onward);
     });
     proxy.on('connect', (request, socket) => {
@@ -117,12 +135,23 @@ describe('a model of the hub', () => {
     await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
     try {
       const address = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
-      variables = { ...variables, HF_HOME: join(root, 'fourth home'), HTTP_PROXY: address, http_proxy: address, NO_PROXY: '' };
+      variables = {
+        ...variables,
+        HF_HOME: join(root, 'fourth home'),
+        HTTP_PROXY: address,
+        http_proxy: address,
+        NO_PROXY: '',
+      };
       variables.no_proxy = '';
       expect(await detinfer('download', 'org/demo').ended).toBe(0);
       expect(tunnels).toBeGreaterThan(0);
       const before = tunnels;
-      variables = { ...variables, HF_HOME: join(root, 'fifth home'), NO_PROXY: '127.0.0.1,localhost', no_proxy: '127.0.0.1,localhost' };
+      variables = {
+        ...variables,
+        HF_HOME: join(root, 'fifth home'),
+        NO_PROXY: '127.0.0.1,localhost',
+        no_proxy: '127.0.0.1,localhost',
+      };
       expect(await detinfer('download', 'org/demo').ended).toBe(0);
       expect(tunnels).toBe(before);
     } finally {

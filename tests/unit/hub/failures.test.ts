@@ -38,7 +38,9 @@ describe('a failure that passes', () => {
     f.hub.faults.push({ at: 'cdn', dropAfter: 500_000 }, { at: 'cdn', status: 500, times: 2 });
     await expect(f.resolve({})).rejects.toMatchObject({
       code: 'DOWNLOAD_FAILED',
-      message: expect.stringMatching(/^model\.safetensors could not be downloaded: localhost:\d+ answered with status 500\. What arrived is kept/),
+      message: expect.stringMatching(
+        /^model\.safetensors could not be downloaded: localhost:\d+ answered with status 500\. What arrived is kept/,
+      ),
     });
     const folder = await f.resolve({});
     expect(weightsOf(folder).equals(weights)).toBe(true);
@@ -63,17 +65,22 @@ describe('a failure that passes', () => {
 });
 
 describe('a failure that stays', () => {
-  test.each([false, true])('a wrong checksum (of a large file: %s) is an error, and the bytes are gone', async (isLarge) => {
-    f.hub.publish('org/model', { files: smallModel() });
-    f.hub.faults.push({ at: isLarge ? 'cdn' : 'hub', corrupt: true });
-    await expect(f.resolve({})).rejects.toMatchObject({
-      code: 'DOWNLOAD_FAILED',
-      message: expect.stringMatching(isLarge ? /^model\.safetensors arrived with the SHA-256 / : /arrived with the git id /),
-    });
-    const left = existsSync(blobs()) ? readdirSync(blobs()) : [];
-    if (isLarge) expect(left).not.toContain(f.hub.etag('org/model', 'model.safetensors'));
-    expect(weightsOf(await f.resolve({})).equals(bytes(300_000))).toBe(true);
-  });
+  test.each([false, true])(
+    'a wrong checksum (of a large file: %s) is an error, and the bytes are gone',
+    async (isLarge) => {
+      f.hub.publish('org/model', { files: smallModel() });
+      f.hub.faults.push({ at: isLarge ? 'cdn' : 'hub', corrupt: true });
+      await expect(f.resolve({})).rejects.toMatchObject({
+        code: 'DOWNLOAD_FAILED',
+        message: expect.stringMatching(
+          isLarge ? /^model\.safetensors arrived with the SHA-256 / : /arrived with the git id /,
+        ),
+      });
+      const left = existsSync(blobs()) ? readdirSync(blobs()) : [];
+      if (isLarge) expect(left).not.toContain(f.hub.etag('org/model', 'model.safetensors'));
+      expect(weightsOf(await f.resolve({})).equals(bytes(300_000))).toBe(true);
+    },
+  );
 
   test('a wrong checksum is found in a file of many segments, too', async () => {
     const weights = bytes(SEGMENT_BYTES + 1);
@@ -94,7 +101,9 @@ describe('a failure that stays', () => {
     f.hub.claimSize('org/model', 'model.safetensors', 1e17);
     await expect(f.resolve({})).rejects.toMatchObject({
       code: 'DOWNLOAD_FAILED',
-      message: expect.stringMatching(/^org\/model needs 100000000\.\d\d GB more, and the disk of .* has [\d.]+ GB free/),
+      message: expect.stringMatching(
+        /^org\/model needs 100000000\.\d\d GB more, and the disk of .* has [\d.]+ GB free/,
+      ),
     });
     expect(existsSync(f.cacheFolder)).toBe(false);
   });
@@ -114,7 +123,12 @@ describe('a failure that stays', () => {
   });
 
   test.each([
-    [{ repo: 'org/nothing' }, null, 'INVALID_MODEL', /no model org\/nothing at http.* Check the name\. If it is private, set HF_TOKEN/],
+    [
+      { repo: 'org/nothing' },
+      null,
+      'INVALID_MODEL',
+      /no model org\/nothing at http.* Check the name\. If it is private, set HF_TOKEN/,
+    ],
     [{ repo: 'org/private' }, null, 'INVALID_MODEL', /If it is private, set HF_TOKEN/],
     [{ repo: 'org/private' }, 'wrong', 'INVALID_MODEL', /your token lacks access/],
     [{ repo: 'org/gated' }, null, 'ACCESS_DENIED', /org\/gated is gated: ask for access at http.*; set HF_TOKEN/],
@@ -122,7 +136,12 @@ describe('a failure that stays', () => {
     [{ revision: 'v9' }, null, 'INVALID_MODEL', /org\/model has no revision v9/],
     [{ revision: '../main' }, null, 'INVALID_FLAG', /--revision needs a branch, a tag or a commit/],
     [{ repo: 'org/pickles' }, null, 'INVALID_MODEL', /neither model\.safetensors nor model\.safetensors\.index\.json/],
-    [{ repo: 'org/broken' }, null, 'INVALID_MODEL', /model\.safetensors\.index\.json names b\.safetensors, which is missing/],
+    [
+      { repo: 'org/broken' },
+      null,
+      'INVALID_MODEL',
+      /model\.safetensors\.index\.json names b\.safetensors, which is missing/,
+    ],
     [{ repo: 'org/escape' }, null, 'INVALID_MODEL', /model\.safetensors\.index\.json names no shards/],
   ])('%j with token %s', async (request, token, code, message) => {
     const files = smallModel();
@@ -134,7 +153,10 @@ describe('a failure that stays', () => {
     const index = (name: string): string => JSON.stringify({ weight_map: { x: name } });
     f.hub.publish('org/broken', { files: { ...pickles, 'model.safetensors.index.json': index('b.safetensors') } });
     f.hub.publish('org/escape', { files: { ...pickles, 'model.safetensors.index.json': index('../b.safetensors') } });
-    await expect(f.resolve(request, { token })).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    await expect(f.resolve(request, { token })).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    });
   });
 
   test('a hub that does not answer is an error that names it', async () => {

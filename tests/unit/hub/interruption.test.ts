@@ -48,7 +48,9 @@ function notedBytes(): number {
   const blob = join(f.cacheFolder, 'models--org--model', 'blobs', f.hub.etag('org/model', 'model.safetensors'));
   if (!existsSync(`${blob}.detinfer.ranges`)) return 0;
   const table = readFileSync(`${blob}.detinfer.ranges`);
-  return Array.from({ length: (table.length - 48) / 8 }, (_, i) => table.readUInt32LE(48 + 8 * i)).reduce((a, b) => a + b);
+  return Array.from({ length: (table.length - 48) / 8 }, (_, i) => table.readUInt32LE(48 + 8 * i)).reduce(
+    (a, b) => a + b,
+  );
 }
 
 async function expectComplete(last: Download): Promise<void> {

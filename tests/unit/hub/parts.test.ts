@@ -66,7 +66,10 @@ describe('a partial file', () => {
   test.each<[string, () => void]>([
     ['the table is missing', () => unlinkSync(`${blob}.detinfer.ranges`)],
     ['the data are missing', () => unlinkSync(`${blob}.detinfer.incomplete`)],
-    ['the data are shorter than the table says', () => truncateSync(`${blob}.detinfer.incomplete`, SEGMENT_BYTES + 999)],
+    [
+      'the data are shorter than the table says',
+      () => truncateSync(`${blob}.detinfer.incomplete`, SEGMENT_BYTES + 999),
+    ],
     ['the table is cut off', () => truncateSync(`${blob}.detinfer.ranges`, 60)],
     ['the table is empty', () => truncateSync(`${blob}.detinfer.ranges`, 0)],
   ])('begins anew where %s', async (_name, damage) => {
@@ -92,22 +95,35 @@ describe('a lock', () => {
     let most = 0;
     let waits = 0;
     const hold = (): Promise<void> =>
-      withLock(path, never, () => (waits += 1), async () => {
-        holders += 1;
-        most = Math.max(most, holders);
-        await new Promise((resolve) => setTimeout(resolve, 30));
-        holders -= 1;
-      });
+      withLock(
+        path,
+        never,
+        () => (waits += 1),
+        async () => {
+          holders += 1;
+          most = Math.max(most, holders);
+          await new Promise((resolve) => setTimeout(resolve, 30));
+          holders -= 1;
+        },
+      );
     await Promise.all([hold(), hold(), hold()]);
     expect([most, waits > 0]).toEqual([1, true]);
   });
 
   test("is that of flock(2), which Python's filelock takes, and ends with its process", async () => {
     const path = join(root, 'other.lock');
-    const holder = spawn('flock', [path, 'sh', '-c', 'echo held; exec sleep 60'], { stdio: ['ignore', 'pipe', 'ignore'], detached: true });
+    const holder = spawn('flock', [path, 'sh', '-c', 'echo held; exec sleep 60'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      detached: true,
+    });
     await once(holder.stdout!, 'data');
     let waited = false;
-    const taken = withLock(path, never, () => (waited = true), async () => 'taken');
+    const taken = withLock(
+      path,
+      never,
+      () => (waited = true),
+      async () => 'taken',
+    );
     while (!waited) await new Promise((resolve) => setTimeout(resolve, 10));
     process.kill(-(holder.pid as number), 'SIGKILL');
     expect(await taken).toBe('taken');
@@ -123,7 +139,14 @@ describe('a lock', () => {
         return (error as { status: number }).status;
       }
     };
-    expect(await withLock(path, never, () => {}, async () => tryIt())).toBe(1);
+    expect(
+      await withLock(
+        path,
+        never,
+        () => {},
+        async () => tryIt(),
+      ),
+    ).toBe(1);
     expect(tryIt()).toBe(0);
   });
 });
@@ -162,7 +185,9 @@ describe('retries', () => {
   test('read Retry-After', () => {
     expect(retryAfterMs('7')).toBe(7000);
     expect(retryAfterMs(new Date(Date.now() + 60_000).toUTCString())).toBeGreaterThan(50_000);
-    expect([retryAfterMs(null), retryAfterMs('soon'), retryAfterMs('Thu, 01 Jan 1970 00:00:00 GMT')]).toEqual([0, 0, 0]);
+    expect([retryAfterMs(null), retryAfterMs('soon'), retryAfterMs('Thu, 01 Jan 1970 00:00:00 GMT')]).toEqual([
+      0, 0, 0,
+    ]);
   });
 });
 
@@ -194,11 +219,22 @@ test('checksums are those of sha256sum and git', () => {
 });
 
 describe('names', () => {
-  test.each(['Qwen/Qwen3-8B', 'a/b', 'org_1/m.odel'])('%s may be on the hub', (name) => expect(isRepoName(name)).toBe(true));
-  test.each(['model', './model', '../model', '/a/b', 'a/b/c', 'a/', 'a/-b', 'a/b.', 'a--b/c', 'a/b c', `a/${'b'.repeat(95)}`])(
-    '%s can not',
-    (name) => expect(isRepoName(name)).toBe(false),
+  test.each(['Qwen/Qwen3-8B', 'a/b', 'org_1/m.odel'])('%s may be on the hub', (name) =>
+    expect(isRepoName(name)).toBe(true),
   );
+  test.each([
+    'model',
+    './model',
+    '../model',
+    '/a/b',
+    'a/b/c',
+    'a/',
+    'a/-b',
+    'a/b.',
+    'a--b/c',
+    'a/b c',
+    `a/${'b'.repeat(95)}`,
+  ])('%s can not', (name) => expect(isRepoName(name)).toBe(false));
   test.each(['main', 'v1.0', 'refs/pr/1', 'a'.repeat(40)])('%s may be a revision', (name) => checkRevision(name));
   test.each(['', '.', '..', 'a/../b', '/a', 'a//b', 'a b', 'a?b'])("'%s' can not", (name) => {
     expect(() => checkRevision(name)).toThrow(DetinferError);
@@ -210,7 +246,12 @@ describe('settings', () => {
   const read = (env: NodeJS.ProcessEnv) => readHubSettings({ HF_HOME: home, ...env });
 
   test('come from the variables that Python tools read', () => {
-    expect(read({})).toEqual({ endpoint: 'https://huggingface.co', cacheFolder: join(home, 'hub'), token: null, offline: false });
+    expect(read({})).toEqual({
+      endpoint: 'https://huggingface.co',
+      cacheFolder: join(home, 'hub'),
+      token: null,
+      offline: false,
+    });
     expect(read({ HF_ENDPOINT: 'https://hub.example/hf/' }).endpoint).toBe('https://hub.example/hf');
     expect(readHubSettings({ XDG_CACHE_HOME: '/x' }).cacheFolder).toBe('/x/huggingface/hub');
     expect(readHubSettings({}).cacheFolder).toBe(join(homedir(), '.cache', 'huggingface', 'hub'));

@@ -1,14 +1,34 @@
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { ALL, bytes, fixture, smallModel } from './set-up.js';
 
 const f = fixture();
-const WANTED = ['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json'];
+const WANTED = [
+  'config.json',
+  'generation_config.json',
+  'model.safetensors',
+  'tokenizer.json',
+  'tokenizer_config.json',
+];
 
 function sharded(): { [path: string]: Uint8Array | string } {
   const { 'model.safetensors': _, ...rest } = smallModel();
-  const weight_map = { a: 'model-00001-of-00002.safetensors', b: 'model-00002-of-00002.safetensors', c: 'model-00001-of-00002.safetensors' };
+  const weight_map = {
+    a: 'model-00001-of-00002.safetensors',
+    b: 'model-00002-of-00002.safetensors',
+    c: 'model-00001-of-00002.safetensors',
+  };
   return {
     ...rest,
     'model.safetensors.index.json': JSON.stringify({ weight_map }),
@@ -87,7 +107,12 @@ describe('a model of the hub', () => {
     const tokenizer = await f.resolve({ needs: { config: false, weights: false, tokenizer: true } });
     expect(readdirSync(tokenizer)).toEqual(['tokenizer.json', 'tokenizer_config.json']);
     const config = await f.resolve({ needs: { ...ALL, weights: false } });
-    expect(readdirSync(config)).toEqual(['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json']);
+    expect(readdirSync(config)).toEqual([
+      'config.json',
+      'generation_config.json',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
   });
 
   test('is downloaded with a token that the other origin never sees', async () => {
@@ -150,7 +175,9 @@ describe('without a network', () => {
     f.hub.publish('org/model', { files: smallModel() });
     const folder = await f.resolve({});
     expect(await f.resolve({}, { endpoint: f.nowhere })).toBe(folder);
-    expect(f.record.notes.at(-1)).toMatch(/127\.0\.0\.1:\d+ can't be reached; serving commit [0-9a-f]{40} from the cache/);
+    expect(f.record.notes.at(-1)).toMatch(
+      /127\.0\.0\.1:\d+ can't be reached; serving commit [0-9a-f]{40} from the cache/,
+    );
   });
 
   test('a snapshot is no use where a file is missing', async () => {
@@ -160,7 +187,9 @@ describe('without a network', () => {
     await expect(f.resolve({}, { endpoint: f.nowhere })).rejects.toMatchObject({ code: 'UNREACHABLE' });
     await expect(f.resolve({}, { offline: true })).rejects.toMatchObject({
       code: 'DOWNLOAD_FAILED',
-      message: expect.stringMatching(/HF_HUB_OFFLINE is set, and .* lacks model-00002-of-00002\.safetensors of org\/model/),
+      message: expect.stringMatching(
+        /HF_HUB_OFFLINE is set, and .* lacks model-00002-of-00002\.safetensors of org\/model/,
+      ),
     });
   });
 
