@@ -55,8 +55,8 @@ describe('detinfer', () => {
     [['download', 'Qwen/Qwen3-8B'], 'DOWNLOAD_FAILED', 'HF_HUB_OFFLINE is set'],
     [['download', './Qwen'], 'INVALID_FLAG', "'./Qwen' is no name of a model on the hub"],
     [['download'], 'INVALID_FLAG', 'missing required argument'],
-    [['launch', '--model-path', '/nonexistent'], 'INVALID_MODEL', '/nonexistent'],
-    [['launch', '--context-length', '100000'], 'INVALID_FLAG', 'at most 4096 tokens'],
+    [['launch', '--model-path', '/nonexistent', '--port', '0'], 'INVALID_MODEL', '/nonexistent'],
+    [['launch', '--context-length', '100000', '--port', '0'], 'INVALID_FLAG', 'at most 4096 tokens'],
     [['lunch'], 'INVALID_FLAG', "unknown command 'lunch'"],
   ])('%j ends with one line: %s', (argv, code, message) => {
     const result = detinfer(...argv);
