@@ -44,7 +44,7 @@ export const ACCEPTED_FLAGS: AcceptedFlag[] = [
 
 /** SGLang's flags that are refused for a reason of their own. */
 const REFUSED_FLAGS = new Map([
-  ['--revision', 'models are local folders; download the revision that you want and pass its folder to --model-path'],
+  ['--download-dir', 'models are downloaded into the cache that Python tools use, too; set HF_HUB_CACHE to move it'],
 ]);
 
 /** The rest of SGLang's flags, by name or by prefix (those that end in a dash): known, and refused as unsupported. */
@@ -54,7 +54,7 @@ const OTHER_FLAGS = `
   --decode-attention-backend --deepep-mode --delete-ckpt-after-loading --disable-chunked-prefix-cache
   --disable-cuda-graph-padding --disable-custom-all-reduce --disable-fast-image-processor
   --disable-flashinfer- --disable-hybrid-swa-memory --disable-outlines-disk-cache
-  --disable-shared-experts-fusion --disaggregation- --dist-init-addr --dist-timeout --download-dir --ds-
+  --disable-shared-experts-fusion --disaggregation- --dist-init-addr --dist-timeout --ds-
   --enable-cache-report --enable-custom-logit-processor --enable-deepep-moe --enable-dp- --enable-double-sparsity
   --enable-dynamic- --enable-eplb --enable-expert- --enable-flashinfer- --enable-hierarchical-cache --enable-lora
   --enable-memory-saver --enable-metrics-for-all-schedulers --enable-mixed-chunk --enable-mscclpp --enable-multimodal

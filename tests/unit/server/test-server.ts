@@ -22,6 +22,7 @@ export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
     modelPath: 'models/demo',
     isDemoModel: true,
     tokenizerPath: 'models/demo',
+    revision: null,
     skipTokenizerInit: false,
     loadFormat: 'auto',
     trustRemoteCode: false,
