@@ -80,12 +80,12 @@ function checkScripts(document, text) {
 /** The paths in the first column of the tables in docs/api.md. */
 function documentedEndpoints() {
   const cells = [...readDoc('docs/api.md').matchAll(/^\| (`.*?) \|/gm)].map(([, cell]) => cell);
-  return cells.flatMap((cell) => [...cell.matchAll(/`[A-Z, ]+(\/[\w/]+)`/g)].map(([, path]) => path));
+  return cells.flatMap((cell) => [...cell.matchAll(/`[A-Z, ]+(\/[\w/:]+)`/g)].map(([, path]) => path));
 }
 
 function serverRoutes() {
   const files = namesIn(join(ROOT, 'lib', 'server', 'routes'), '.ts').map((name) => readCode(`lib/server/routes/${name}`));
-  return files.flatMap((text) => [...text.matchAll(/'(\/[\w/]+)'/g)].map(([, path]) => path));
+  return files.flatMap((text) => [...text.matchAll(/'(\/[\w/:]+)'/g)].map(([, path]) => path));
 }
 
 function documentedErrors() {

@@ -7,7 +7,8 @@ import { formatBytes } from './format.js';
 export function openingBanner(args: ServerArgs, version: string, contract: string): string {
   const model = args.isDemoModel ? `the demo model that ships with detinfer (${args.modelPath})` : args.modelPath;
   const lines = [`${chalk.bold.cyan('detinfer')} ${version} ${chalk.dim(`(${contract})`)}`, row('model', model)];
-  if (args.isDemoModel) lines.push(row('', chalk.dim('No --model-path was given. Serve your own with --model-path FOLDER.')));
+  const advice = 'No --model-path was given. Serve your own with --model-path FOLDER or a name on the hub.';
+  if (args.isDemoModel) lines.push(row('', chalk.dim(advice)));
   return lines.join('\n');
 }
 

@@ -17,6 +17,8 @@ import {
   type ClientFlag,
 } from './client-command.js';
 import { decimal, integer, oneOf, text } from './flag-values.js';
+import { createLog } from './log.js';
+import { findModelFolders } from './model-source.js';
 import { DEMO_MODEL_PATH, PACKAGE_ROOT } from './package.js';
 import { toServerArgs } from './server-flags.js';
 import { addTargetFlags, withTarget, type TargetOptions } from './target.js';
@@ -25,8 +27,8 @@ import { addTargetFlags, withTarget, type TargetOptions } from './target.js';
 const NATIVE_BENCH = {
   cpu: { program: join(PACKAGE_ROOT, 'build', 'Release', 'detinfer_bench'), build: 'npm run build' },
   cuda: {
-    program: join(PACKAGE_ROOT, 'build', 'cuda', 'detinfer_cuda_bench'),
-    build: 'node scripts/build-cuda.mjs bench',
+    program: join(PACKAGE_ROOT, 'build', 'Release', 'detinfer_cuda_bench'),
+    build: 'npm run build',
   },
 };
 
@@ -135,7 +137,7 @@ interface DecodeFlags {
 }
 
 const DECODE_FLAGS: ClientFlag[] = [
-  { flags: '--model-path <folder>', help: 'model folder (the demo model by default)', parse: text() },
+  { flags: '--model-path <model>', help: 'model folder or name on the hub (the demo model by default)', parse: text() },
   {
     flags: '--load-format <format>',
     help: 'auto, or dummy for random weights from config.json alone',
@@ -182,9 +184,12 @@ async function decode({
     device: choice.device,
     loadFormat,
     threads: threads ?? null,
+    skipTokenizerInit: true,
   };
   const args = toServerArgs(given, DEMO_MODEL_PATH);
-  const report = benchDecode(args, { promptTokens, newTokens, rounds });
+  const { model } = await findModelFolders(args, createLog('info', 'text', process.stderr));
+  const measured = benchDecode({ ...args, modelPath: model }, { promptTokens, newTokens, rounds });
+  const report = { ...measured, model: args.modelPath };
   printLines(formatDecode(report));
   await writeReport(json, toJson(report));
   return 0;

@@ -36,7 +36,7 @@ export function launchCommand(): Command {
 
 async function launch({ args, notes }: LaunchOptions): Promise<number> {
   const log = createLog(args.logLevel, args.logFormat);
-  await preflight(args);
+  const folders = await preflight(args, log);
   if (args.logFormat === 'text') print(openingBanner(args, PACKAGE_VERSION, NUMERIC_CONTRACT));
   else log('info', `detinfer ${PACKAGE_VERSION}`, { numeric_contract: NUMERIC_CONTRACT, model: args.modelPath });
   for (const note of notes) log('warning', note);
@@ -45,7 +45,7 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
   const stopRequested = stopSignal(log);
   const progress = createWeightProgress(process.stderr, log, args.logFormat);
   const onProgress = (done: number, total: number): void => progress.update(done, total);
-  const starting = startServer(args, { version: PACKAGE_VERSION, log, onProgress });
+  const starting = startServer(args, { version: PACKAGE_VERSION, log, folders, onProgress });
   const server = await Promise.race([starting, stopRequested]).finally(() => progress.stop());
   // Nobody can be waiting for an answer yet, and a worker ends with its parent.
   if (server === 'stop') process.exit(0);

@@ -6,14 +6,18 @@ const LEVELS: LogLevel[] = ['debug', 'info', 'warning', 'error'];
 
 /**
  * Lines like SGLang's: the local time, a level where it matters, the message; or one JSON object per line. Everything
- * goes to standard output, so that one redirection keeps a server's whole log.
+ * goes to one stream, a server's to standard output, so that one redirection keeps its whole log.
  * @param least messages below this level are dropped
  */
-export function createLog(least: LogLevel, format: LogFormat = 'text'): Log {
+export function createLog(
+  least: LogLevel,
+  format: LogFormat = 'text',
+  stream: NodeJS.WriteStream = process.stdout,
+): Log {
   const line = format === 'json' ? jsonLine : textLine;
   return (level, message, fields = {}) => {
     if (LEVELS.indexOf(level) < LEVELS.indexOf(least)) return;
-    process.stdout.write(`${line(level, message, fields)}\n`);
+    stream.write(`${line(level, message, fields)}\n`);
   };
 }
 

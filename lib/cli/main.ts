@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { benchCommand } from './bench.js';
+import { downloadCommand } from './download.js';
 import { describeError, fromCommander } from './errors.js';
 import { launchCommand } from './launch.js';
 import { PACKAGE_VERSION } from './package.js';
@@ -17,6 +18,7 @@ export function buildProgram(): Command {
     .configureOutput({ outputError: () => {} });
   return program
     .addCommand(launchCommand().copyInheritedSettings(program))
+    .addCommand(downloadCommand().copyInheritedSettings(program))
     .addCommand(testCommand())
     .addCommand(benchCommand());
 }

@@ -1,32 +1,29 @@
-import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { readModelFolder } from '../engine/model-folder.js';
 import { checkOptions } from '../engine/options.js';
 import { gpuProblem } from '../engine/probe.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { ServerArgs } from '../protocol/server-args.js';
+import type { Log } from '../server/context.js';
+import type { ModelFolders } from '../server/server.js';
+import { findModelFolders } from './model-source.js';
 
 /**
- * Finds what would make a start fail before anything slow begins.
- * @throws DetinferError INVALID_FLAG, UNSUPPORTED, INVALID_MODEL, ENGINE_FAILED
+ * Finds what would make a start fail before anything slow begins, and the folders to serve from, into which a model of
+ * the hub is downloaded.
+ * @throws DetinferError INVALID_FLAG, UNSUPPORTED, INVALID_MODEL, ENGINE_FAILED, or those of a download
  */
-export async function preflight(args: ServerArgs): Promise<void> {
+export async function preflight(args: ServerArgs, log: Log): Promise<ModelFolders> {
   checkOptions(args);
-  checkModelFolder(args);
   await checkPort(args.host, args.port);
   const problem = args.device === 'cuda' ? gpuProblem(args.baseGpuId) : null;
   if (problem !== null) throw problem;
+  const folders = await findModelFolders(args, log);
+  checkModelFolder(args, folders.model);
+  return folders;
 }
 
-function checkModelFolder(args: ServerArgs): void {
-  const { modelPath } = args;
-  if (!existsSync(modelPath) && /^[\w.-]+\/[\w.-]+$/.test(modelPath)) {
-    throw new DetinferError(
-      'INVALID_MODEL',
-      `--model-path ${modelPath}: there is no such folder, and this version does not download models. ` +
-        'Download it with another tool and pass the folder that holds its config.json.',
-    );
-  }
+function checkModelFolder(args: ServerArgs, modelPath: string): void {
   const folder = readModelFolder(modelPath, args.jsonModelOverrideArgs);
   if (args.contextLength !== null && args.contextLength > folder.contextLength) {
     throw new DetinferError(

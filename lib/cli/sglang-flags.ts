@@ -34,12 +34,17 @@ export const ACCEPTED_FLAGS: AcceptedFlag[] = [
     parse: oneOf('pytorch', 'flashinfer'),
     note: 'no effect: either name means the one sampler of the numeric contract',
   },
+  {
+    names: ['--grammar-backend'],
+    value: 'NAME',
+    parse: oneOf('xgrammar', 'outlines', 'llguidance'),
+    note: 'no effect: each name means the one grammar engine, which is exact; docs/api.md says what it takes',
+  },
 ];
 
 /** SGLang's flags that are refused for a reason of their own. */
 const REFUSED_FLAGS = new Map([
-  ['--revision', 'models are local folders; download the revision that you want and pass its folder to --model-path'],
-  ['--chat-template', 'not supported yet by this version, which has no chat endpoint'],
+  ['--download-dir', 'models are downloaded into the cache that Python tools use, too; set HF_HUB_CACHE to move it'],
 ]);
 
 /** The rest of SGLang's flags, by name or by prefix (those that end in a dash): known, and refused as unsupported. */
@@ -49,7 +54,7 @@ const OTHER_FLAGS = `
   --decode-attention-backend --deepep-mode --delete-ckpt-after-loading --disable-chunked-prefix-cache
   --disable-cuda-graph-padding --disable-custom-all-reduce --disable-fast-image-processor
   --disable-flashinfer- --disable-hybrid-swa-memory --disable-outlines-disk-cache
-  --disable-shared-experts-fusion --disaggregation- --dist-init-addr --dist-timeout --download-dir --ds-
+  --disable-shared-experts-fusion --disaggregation- --dist-init-addr --dist-timeout --ds-
   --enable-cache-report --enable-custom-logit-processor --enable-deepep-moe --enable-dp- --enable-double-sparsity
   --enable-dynamic- --enable-eplb --enable-expert- --enable-flashinfer- --enable-hierarchical-cache --enable-lora
   --enable-memory-saver --enable-metrics-for-all-schedulers --enable-mixed-chunk --enable-mscclpp --enable-multimodal
@@ -57,7 +62,7 @@ const OTHER_FLAGS = `
   --enable-profile- --enable-request-time-stats-logging --enable-return-hidden-states --enable-symm-mem
   --enable-tokenizer-batch-encode --enable-torch-compile --enable-trace --enable-two-batch-overlap
   --enable-weights-cpu-backup --ep --ep- --eplb- --expert- --fastapi-root-path --file-storage-path --flashinfer-
-  --gpu-id-step --grammar-backend --grpc-mode --hf-chat-template-name --hicache- --hybrid-kvcache-ratio --init-expert-
+  --gpu-id-step --grpc-mode --hf-chat-template-name --hicache- --hybrid-kvcache-ratio --init-expert-
   --is-embedding --keep-mm-feature-on-device --kv-events-config --load-balance-method --log-level-http
   --log-requests-level --lora- --mamba- --max-lora- --max-loaded-loras --max-loras-per-batch --max-micro-batch-size
   --mm- --model-impl --model-loader-extra-config --modelopt- --moe- --multi-item- --nccl-init-addr --nccl-port --nnodes

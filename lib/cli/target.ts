@@ -1,9 +1,15 @@
 import { constants } from 'node:os';
-import type { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
+import { chooseDevice } from '../engine/probe.js';
 import { DetinferError } from '../protocol/errors.js';
 import { addFlags, type ClientFlag } from './client-command.js';
+import { fromCommander } from './errors.js';
 import { integer, text } from './flag-values.js';
+import { addLaunchOptions } from './launch-options.js';
+import { createLog } from './log.js';
+import { findModelFolders } from './model-source.js';
 import { startOwnServer } from './own-server.js';
+import { DEMO_MODEL_PATH } from './package.js';
 
 /** The flags that say which server a client command talks to. */
 export interface TargetOptions {
@@ -38,7 +44,7 @@ const TARGET_FLAGS: ClientFlag[] = [
   },
   { flags: '--api-key <key>', help: 'key of the server, where it asks for one', parse: text(), ...SERVER },
   {
-    flags: '--model-path <folder>',
+    flags: '--model-path <model>',
     help: 'launch a server for this model, and stop it at the end',
     parse: text(),
     ...OWN_SERVER,
@@ -81,7 +87,9 @@ export async function withTarget<T>(
       const url = options.url ?? `http://${bracketed(options.host)}:${options.port}`;
       return await onRunningServer({ url, pid: null, apiKey }, action);
     }
-    const starting = startOwnServer(launchArgs(options, options.modelPath, launchFlags), interrupted.signal);
+    const args = launchArgs(options, options.modelPath, launchFlags);
+    await downloadModel(args);
+    const starting = startOwnServer(args, interrupted.signal);
     stop = () =>
       starting.then(
         (server) => server.stop(),
@@ -116,6 +124,21 @@ function launchArgs({ attentionBackend, device, apiKey }: TargetOptions, modelPa
     '--enable-deterministic-inference',
     ...launchFlags,
   ];
+}
+
+/**
+ * Brings a model of the hub into the cache, where the server finds it: here a download shows how far it is, and takes
+ * as long as it takes.
+ */
+async function downloadModel(args: string[]): Promise<void> {
+  const command = new Command('launch').exitOverride().configureOutput({ outputError: () => {} });
+  const options = addLaunchOptions(command, DEMO_MODEL_PATH);
+  try {
+    command.parse(args, { from: 'user' });
+  } catch (error) {
+    throw error instanceof CommanderError ? fromCommander(error) : error;
+  }
+  await findModelFolders(options(chooseDevice).args, createLog('info', 'text', process.stderr));
 }
 
 function refuseOwnServerFlags({ attentionBackend, device }: TargetOptions, launchFlags: string[]): void {

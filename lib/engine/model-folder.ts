@@ -28,7 +28,7 @@ export interface ModelFolder {
  */
 export function readModelFolder(path: string, overridesJson = '{}'): ModelFolder {
   if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new DetinferError('INVALID_MODEL', `${path} is not a folder; --model-path must name a local model folder`);
+    throw new DetinferError('INVALID_MODEL', `${path} is neither a local model folder nor the name of a model on the hub, such as Qwen/Qwen3-8B`);
   }
   const configPath = join(path, 'config.json');
   if (!existsSync(configPath)) {

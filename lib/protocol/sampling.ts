@@ -1,3 +1,9 @@
+/** A form that the whole output must have: JSON of a schema (as JSON), a regular expression, or a grammar. */
+export interface GrammarSpec {
+  kind: 'json_schema' | 'regex' | 'ebnf';
+  text: string;
+}
+
 /** Sampling parameters that change which token is drawn, with every default filled in. */
 export interface TokenSampling {
   /** Below GREEDY_TEMPERATURE: argmax, ties to the lower id, and logprobs are those of temperature 1. */
@@ -16,6 +22,8 @@ export interface TokenSampling {
   repetitionPenalty: number;
   /** Added to the logits of the given token ids. */
   logitBias: [tokenId: number, bias: number][];
+  /** What the output must be, or null. */
+  grammar: GrammarSpec | null;
   /** A safe integer; its two's complement 64 bits key the noise. */
   seed: number;
 }

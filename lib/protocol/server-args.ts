@@ -10,10 +10,13 @@ export type LogFormat = 'text' | 'json';
  * /server_info can report them under the names that its clients know.
  */
 export interface ServerArgs {
+  /** A folder, or a name on the hub. */
   modelPath: string;
   /** true when no --model-path was given and the demo model is served. */
   isDemoModel: boolean;
   tokenizerPath: string;
+  /** Branch, tag or commit of a model on the hub; null: main. */
+  revision: string | null;
   skipTokenizerInit: boolean;
   loadFormat: LoadFormat;
   trustRemoteCode: boolean;
@@ -64,6 +67,8 @@ export interface ServerArgs {
   enableMetrics: boolean;
   skipServerWarmup: boolean;
   servedModelName: string;
+  /** File of a Jinja template; null: the model's own. */
+  chatTemplate: string | null;
   weightVersion: string;
   streamInterval: number;
   logLevel: LogLevel;

@@ -1,4 +1,5 @@
 import type { PenaltySpec, SampleSpec } from '../engine/types.js';
+import type { GrammarMatcher } from '../grammar/matcher.js';
 import type { LogprobRequest } from '../protocol/messages.js';
 import { GREEDY_TEMPERATURE, type StopConditions, type TokenSampling } from '../protocol/sampling.js';
 import { IntList } from './int-list.js';
@@ -27,8 +28,15 @@ export class Sampler {
   private readonly top: number;
   private readonly tokenIds: Int32Array;
   private readonly counts: OutputCounts | null;
+  private readonly matcher: GrammarMatcher | null;
 
-  constructor(sampling: TokenSampling, stop: StopConditions, logprobs: LogprobRequest | null) {
+  /** @param matcher of the request's grammar, or null. */
+  constructor(
+    sampling: TokenSampling,
+    stop: StopConditions,
+    logprobs: LogprobRequest | null,
+    matcher: GrammarMatcher | null,
+  ) {
     this.sampling = sampling;
     this.greedy = sampling.temperature < GREEDY_TEMPERATURE;
     this.logprobTemperature = this.greedy ? 1 : sampling.temperature;
@@ -36,7 +44,10 @@ export class Sampler {
     this.seedLow = sampling.seed >>> 0;
     this.minNewTokens = stop.minNewTokens;
     this.bias = toBias(sampling.logitBias);
-    this.earlyBias = stop.minNewTokens > 0 ? withBans(sampling.logitBias, stop.stopTokenIds) : this.bias;
+    // A grammar leaves the stop ids out itself, as long as it can go on without them.
+    const bansByBias = stop.minNewTokens > 0 && matcher === null;
+    this.earlyBias = bansByBias ? withBans(sampling.logitBias, stop.stopTokenIds) : this.bias;
+    this.matcher = matcher;
     this.logprob = logprobs !== null;
     this.top = logprobs?.top ?? 0;
     this.tokenIds = Int32Array.from(logprobs?.tokenIds ?? []);
@@ -47,12 +58,13 @@ export class Sampler {
 
   /** Whether what is drawn depends on the tokens drawn before, other than through the model. */
   get dependsOnOutput(): boolean {
-    return this.counts !== null;
+    return this.counts !== null || this.matcher !== null;
   }
 
   /** @param position of the row that is sampled. @param outputLength number of tokens drawn so far. */
   spec(position: number, outputLength: number): SampleSpec {
-    const bias = outputLength < this.minNewTokens ? this.earlyBias : this.bias;
+    const isEarly = outputLength < this.minNewTokens;
+    const bias = isEarly ? this.earlyBias : this.bias;
     return {
       greedy: this.greedy,
       temperature: this.sampling.temperature,
@@ -65,16 +77,17 @@ export class Sampler {
       biasIds: bias.ids,
       biasValues: bias.values,
       penalties: this.penalties(),
-      allowed: null,
+      allowed: this.matcher?.allowed(isEarly) ?? null,
       logprob: this.logprob,
       top: this.top,
       tokenIds: this.tokenIds,
     };
   }
 
-  /** Counts a drawn token for the penalties. */
+  /** Counts a drawn token for the penalties, and goes on in the grammar. */
   record(token: number): void {
     this.counts?.add(token);
+    this.matcher?.advance(token);
   }
 
   private penalties(): PenaltySpec | null {

@@ -1,4 +1,6 @@
 import type { Engine } from '../engine/types.js';
+import type { Grammars } from '../grammar/grammars.js';
+import type { GrammarMatcher } from '../grammar/matcher.js';
 import { DetinferError, type ErrorCode } from '../protocol/errors.js';
 import type { FinishReason, RequestEvent, SchedulerStatus, WorkerRequest } from '../protocol/messages.js';
 import { KvMemory } from './kv-memory.js';
@@ -53,7 +55,12 @@ export class Scheduler {
   private promptTokens = 0;
   private cacheHitTokens = 0;
 
-  constructor(engine: Engine, options: SchedulerOptions) {
+  /** @param grammars null: requests with a grammar are refused. */
+  constructor(
+    engine: Engine,
+    options: SchedulerOptions,
+    private readonly grammars: Grammars | null = null,
+  ) {
     const { pageSize, maxTotalTokens, contextLength } = engine.info;
     const pages = Math.floor(maxTotalTokens / pageSize);
     this.engine = engine;
@@ -79,7 +86,7 @@ export class Scheduler {
     }
     if (length === 0) throw new DetinferError('INVALID_REQUEST', 'the prompt is empty; send at least one token');
     if (length > this.lengthLimit) throw this.tooLong(length);
-    const sequence = new Sequence(request, this.arrivals++, this.lengthLimit);
+    const sequence = new Sequence(request, this.arrivals++, this.lengthLimit, this.matcher(request));
     this.live.set(request.id, sequence);
     this.waiting.push(sequence);
   }
@@ -184,6 +191,12 @@ export class Scheduler {
       evictions,
       steps: this.steps,
     };
+  }
+
+  private matcher({ sampling, stop }: WorkerRequest): GrammarMatcher | null {
+    if (sampling.grammar === null) return null;
+    if (this.grammars === null) throw new DetinferError('UNSUPPORTED', 'grammars need a tokenizer');
+    return this.grammars.matcher(sampling.grammar, stop.stopTokenIds);
   }
 
   private tooLong(length: number): DetinferError {

@@ -1,4 +1,5 @@
 import { drawnBy, type ForwardSlice, type ScoreSpec, type SliceResult } from '../engine/types.js';
+import type { GrammarMatcher } from '../grammar/matcher.js';
 import type { FinishReason, RequestEvent, TokenLogprob, WorkerRequest } from '../protocol/messages.js';
 import { IntList } from './int-list.js';
 import { outputEntry, scoredEntry, unscoredEntry } from './logprobs.js';
@@ -41,8 +42,11 @@ export class Sequence {
   /** The slice of the step submitted last that draws this sequence's next token, if drawing > 0. */
   private drawingSlice = 0;
 
-  /** @param lengthLimit most tokens, prompt and output together, that the engine can hold. */
-  constructor(request: WorkerRequest, arrival: number, lengthLimit: number) {
+  /**
+   * @param lengthLimit most tokens, prompt and output together, that the engine can hold.
+   * @param matcher of the request's grammar, or null.
+   */
+  constructor(request: WorkerRequest, arrival: number, lengthLimit: number, matcher: GrammarMatcher | null) {
     this.request = request;
     this.id = request.id;
     this.arrival = arrival;
@@ -50,7 +54,7 @@ export class Sequence {
     this.maxLength = Math.min(this.promptLength + request.stop.maxNewTokens, lengthLimit);
     this.tokens = new IntList(Math.min(this.maxLength, this.promptLength + 128));
     for (const id of request.inputIds) this.tokens.push(id);
-    this.sampler = new Sampler(request.sampling, request.stop, request.logprobs);
+    this.sampler = new Sampler(request.sampling, request.stop, request.logprobs, matcher);
     this.stopIds = new Set(request.stop.stopTokenIds);
     this.promptSent = request.outputIds.length > 0;
     for (const id of request.outputIds) {

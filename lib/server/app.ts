@@ -1,9 +1,9 @@
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
 
-import { DetinferError } from '../protocol/errors.js';
+import type { DetinferError } from '../protocol/errors.js';
 import { requireApiKey } from './api-key.js';
 import type { ServerContext } from './context.js';
-import { errorBody, SchemaError } from './errors.js';
+import { errorBody, SchemaError, sendError } from './errors.js';
 import { adminRoutes } from './routes/admin.js';
 import { generateRoutes } from './routes/generate.js';
 import { healthRoutes } from './routes/health.js';
@@ -11,12 +11,11 @@ import { infoRoutes } from './routes/info.js';
 import type { Metrics } from './metrics.js';
 import { metricsRoute } from './routes/metrics.js';
 import { notFoundRoute } from './routes/not-found.js';
+import { openAIRoutes } from './routes/openai.js';
 import { tokenizeRoutes } from './routes/tokenize.js';
 
 /** How long a client may take to send a request. */
 const RECEIVE_LIMIT_MS = 120_000;
-/** When to try again after a 503, in seconds. */
-const RETRY_AFTER_S = 1;
 
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json\b/i;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
@@ -32,15 +31,14 @@ export function createApp(context: ServerContext): FastifyInstance {
   if (context.args.apiKey !== null) requireApiKey(app, context.args.apiKey);
   if (context.metrics) countResponses(app, context.metrics);
   parseJsonBodies(app);
-  app.setErrorHandler((error: FastifyError | DetinferError, _request, reply) => {
-    const known = toKnownError(error, context);
-    if (known.status === 503) reply.header('retry-after', RETRY_AFTER_S);
-    return reply.code(known.status).send(errorBody(known));
-  });
+  app.setErrorHandler((error: FastifyError | DetinferError, _request, reply) =>
+    sendError(reply, error, context.log, errorBody),
+  );
   notFoundRoute(app);
   healthRoutes(app, context);
   infoRoutes(app, context);
   generateRoutes(app, context);
+  openAIRoutes(app, context);
   adminRoutes(app, context);
   tokenizeRoutes(app, context);
   if (context.metrics) metricsRoute(app, context.metrics);
@@ -77,13 +75,4 @@ function parseJson(body: Buffer): unknown {
   } catch (error) {
     throw new SchemaError(null, `The body is not valid JSON: ${(error as Error).message}`);
   }
-}
-
-function toKnownError(error: FastifyError | DetinferError, { log }: ServerContext): DetinferError {
-  if (error instanceof DetinferError) return error;
-  // Fastify's own: a body that is too large, a bad URL.
-  const status = error.statusCode;
-  if (status !== undefined && status >= 400 && status < 500) return new SchemaError(null, error.message, status);
-  log('error', `unexpected error: ${error.stack ?? error.message}`);
-  return new DetinferError('ENGINE_FAILED', `Unexpected error: ${error.message}`);
 }

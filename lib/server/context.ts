@@ -1,4 +1,5 @@
 import type { LogLevel, ServerArgs } from '../protocol/server-args.js';
+import type { ChatTemplate } from '../tokenizer/chat-template.js';
 import type { Frontend } from './frontend.js';
 import type { Metrics } from './metrics.js';
 
@@ -11,6 +12,8 @@ export interface ServerContext {
   frontend: Frontend;
   /** Null without --enable-metrics. */
   metrics: Metrics | null;
+  /** null: the model has none. */
+  chatTemplate: ChatTemplate | null;
   /** Of detinfer. */
   version: string;
   log: Log;

@@ -1,20 +1,20 @@
 import type { ServerResponse } from 'node:http';
 
 /**
- * Server-sent events of one answer. Every event replaces the earlier ones of its index, so while the client reads more
- * slowly than the model writes, only the newest event of each index is kept, and it is rendered only when the
- * socket has room: memory does not grow, and the client still gets the whole text.
+ * Server-sent events of one answer. An index is rendered only when the socket has room, and then to what is new by that
+ * time; so while the client reads more slowly than the model writes, it gets fewer events and still the whole text, and
+ * memory does not grow.
  */
 export class EventStream {
   /** Indexes with something new to show that the socket had no room for. */
   private readonly waiting = new Set<number>();
-  private readonly render: (index: number) => string;
+  private readonly render: (index: number) => string[];
   private readonly response: ServerResponse;
   private isFull = false;
   private lastEvents: string[] | null = null;
 
-  /** @param render the newest event of an index, as JSON. */
-  constructor(response: ServerResponse, render: (index: number) => string) {
+  /** @param render what is to be said of an index now, as JSON. */
+  constructor(response: ServerResponse, render: (index: number) => string[]) {
     this.response = response;
     this.render = render;
     response.on('drain', () => this.drain());
@@ -28,7 +28,7 @@ export class EventStream {
   /** Something new is to be shown at `index`. */
   update(index: number): void {
     if (this.isFull) this.waiting.add(index);
-    else this.write(this.render(index));
+    else this.show(index);
   }
 
   /** Sends what waits, then `events`, and closes. */
@@ -42,12 +42,16 @@ export class EventStream {
     for (const index of this.waiting) {
       if (this.isFull) return;
       this.waiting.delete(index);
-      this.write(this.render(index));
+      this.show(index);
     }
     if (this.isFull || this.lastEvents === null) return;
     for (const event of this.lastEvents) this.write(event);
     this.lastEvents = null;
     this.response.end();
+  }
+
+  private show(index: number): void {
+    for (const event of this.render(index)) this.write(event);
   }
 
   private write(json: string): void {

@@ -109,9 +109,11 @@ export function oneOrList<T>(read: Read<T>): Read<T[]> {
 
 /** The fields of an object; absent and null are the same. */
 export class Fields {
+  /** @param aliases what errors call the fields that the client knows by another name. */
   constructor(
     private readonly object: JsonObject,
     private readonly prefix = '',
+    private readonly aliases: Readonly<Record<string, string>> = {},
   ) {}
 
   get names(): string[] {
@@ -126,8 +128,13 @@ export class Fields {
     return this.has(name) ? this.object[name] : undefined;
   }
 
+  /** What the client calls a field. */
+  alias(name: string): string {
+    return this.aliases[name] ?? name;
+  }
+
   path(name: string): string {
-    return this.prefix + name;
+    return this.prefix + this.alias(name);
   }
 
   get<T>(name: string, read: Read<T>, byDefault: T): T {

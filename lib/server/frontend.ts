@@ -5,6 +5,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { Replicas, ReplicasStatus } from '../worker/replicas.js';
 import { badValue } from './errors.js';
 import { Generation } from './generation.js';
+import { GrammarCheck } from './grammar-check.js';
 import type { Metrics } from './metrics.js';
 import { prepare } from './prepare.js';
 import type { ModelLimits } from './sampling-params.js';
@@ -31,6 +32,7 @@ export class Frontend {
   private workers: Replicas | null = null;
   private refusal: DetinferError | null = new DetinferError('NOT_READY', 'The model is loading; try again later.');
   private readonly seeds: SeedSource;
+  private readonly grammars: GrammarCheck | null;
   /** By the workers' request id. */
   private readonly live = new Map<string, Live>();
   /** Names of the sequences that somebody waits for. */
@@ -46,6 +48,7 @@ export class Frontend {
     private readonly metrics: Metrics | null = null,
   ) {
     this.seeds = new SeedSource(args);
+    this.grammars = tokenizer && new GrammarCheck(() => tokenizer.textTokens(this.limits.vocabSize));
   }
 
   /** Whether requests run now. While a worker is replaced they are taken, and wait. */
@@ -182,6 +185,7 @@ export class Frontend {
       info: workers.info,
       tokenizer: this.tokenizer,
       seeds: this.seeds,
+      grammars: this.grammars,
       weightVersion: this.args.weightVersion,
       newId: () => String(this.nextId++),
     });

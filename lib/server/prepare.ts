@@ -2,6 +2,7 @@ import type { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo, LogprobRequest, WorkerRequest } from '../protocol/messages.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { badValue } from './errors.js';
+import type { GrammarCheck } from './grammar-check.js';
 import type { SeedSource } from './seeds.js';
 import type { SequenceSpec } from './sequence.js';
 import type { GenerateRequest, LogprobOptions, PromptRequest } from './validate.js';
@@ -13,6 +14,8 @@ export interface PrepareContext {
   info: EngineInfo;
   tokenizer: Tokenizer | null;
   seeds: SeedSource;
+  /** null: no tokenizer. */
+  grammars: GrammarCheck | null;
   weightVersion: string;
   /** A new id for a worker's request; those of clients may be reused before a worker has forgotten them. */
   newId: () => string;
@@ -35,16 +38,20 @@ export function prepare(request: GenerateRequest, context: PrepareContext): Sequ
 function prepareCopies(request: PromptRequest, context: PrepareContext): SequenceSpec[] {
   const { sampling, rids } = request;
   const { n } = sampling;
-  const inputIds = encode(request.prompt, context);
+  const inputIds = encode(request, context);
   const logprobs = request.logprobs && logprobRequest(request.logprobs, inputIds.length);
   const stopTokens = specialStops(sampling.stopStrings, context.tokenizer);
   const eosIds = sampling.ignoreEos ? [] : eosTokenIds(context);
   const seed = sampling.seed ?? context.seeds.draw(n);
+  if (sampling.token.grammar) context.grammars!.check(sampling.token.grammar);
   const stop = {
     stopTokenIds: [...new Set([...sampling.stopTokenIds, ...eosIds, ...stopTokens.keys()])],
     minNewTokens: sampling.minNewTokens,
     maxNewTokens: sampling.maxNewTokens,
   };
+  if (sampling.token.grammar && stop.stopTokenIds.length === 0) {
+    throw badValue('A grammar needs a token that ends the output: leave ignore_eos out, or give stop_token_ids.');
+  }
   // An id that is a stop id anyway is reported as one.
   for (const id of [...sampling.stopTokenIds, ...eosIds]) stopTokens.delete(id);
   return Array.from({ length: n }, (_, copy) => ({
@@ -63,7 +70,7 @@ function prepareCopies(request: PromptRequest, context: PrepareContext): Sequenc
   }));
 }
 
-function encode(prompt: string | number[], { info, tokenizer }: PrepareContext): number[] {
+function encode({ prompt, addSpecialTokens }: PromptRequest, { info, tokenizer }: PrepareContext): number[] {
   const limit = promptLimit(info);
   if (typeof prompt !== 'string') {
     if (prompt.length > limit) throw tooLong(String(prompt.length), info);
@@ -74,7 +81,7 @@ function encode(prompt: string | number[], { info, tokenizer }: PrepareContext):
   if (perToken !== null && prompt.length > limit * perToken) {
     throw tooLong(`at least ${Math.ceil(prompt.length / perToken)}`, info);
   }
-  const ids = tokenizer!.encode(prompt);
+  const ids = tokenizer!.encode(prompt, addSpecialTokens);
   if (ids.length === 0) throw badValue('The prompt is empty; it must have at least one token.');
   if (ids.length > limit) throw tooLong(String(ids.length), info);
   const unknown = ids.find((id) => id >= info.vocabSize);

@@ -1,5 +1,5 @@
 import { DetinferError } from '../protocol/errors.js';
-import { GREEDY_TEMPERATURE, type TokenSampling } from '../protocol/sampling.js';
+import { type GrammarSpec, GREEDY_TEMPERATURE, type TokenSampling } from '../protocol/sampling.js';
 import { badValue, SchemaError } from './errors.js';
 import {
   boolean,
@@ -45,7 +45,8 @@ const MAX_STOP_REGEXES = 16;
 const MAX_MAGNITUDE = 1e30;
 
 /** Ways to ask for output of a certain form. */
-const CONSTRAINTS = ['json_schema', 'regex', 'ebnf', 'structural_tag'];
+const GRAMMARS = ['json_schema', 'regex', 'ebnf'] as const;
+const UNSUPPORTED = ['structural_tag', 'custom_params'];
 
 const KNOWN = new Set([
   ...[
@@ -60,7 +61,7 @@ const KNOWN = new Set([
     'min_p',
   ],
   ...['frequency_penalty', 'presence_penalty', 'repetition_penalty', 'n', 'ignore_eos', 'skip_special_tokens'],
-  ...['spaces_between_special_tokens', 'no_stop_trim', 'logit_bias', 'sampling_seed', 'custom_params', ...CONSTRAINTS],
+  ...['spaces_between_special_tokens', 'no_stop_trim', 'logit_bias', 'sampling_seed', ...GRAMMARS, ...UNSUPPORTED],
 ]);
 
 const PENALTY = number({ min: -2, max: 2 });
@@ -73,12 +74,18 @@ export function readSamplingParams(value: unknown, path: string, limits: ModelLi
   if (!isObject(value)) throw new SchemaError(path, `${path} must be an object, not ${show(value)}.`);
   const fields = new Fields(value, `${path}.`);
   refuseUnknown(fields);
+  return samplingParams(fields, limits);
+}
+
+/** Reads sampling parameters wherever they stand, under the names of sampling_params. @throws as readSamplingParams. */
+export function samplingParams(fields: Fields, limits: ModelLimits): SamplingParams {
   refuseUnsupported(fields);
   const temperature = fields.get('temperature', number({ min: 0, max: MAX_MAGNITUDE }), 1);
   const maxNewTokens = fields.get('max_new_tokens', integer({ min: 0 }), 128);
   const minNewTokens = fields.get('min_new_tokens', integer({ min: 0 }), 0);
   if (minNewTokens > maxNewTokens) {
-    throw badValue(`${path}.min_new_tokens (${minNewTokens}) must not exceed max_new_tokens (${maxNewTokens}).`);
+    const max = fields.alias('max_new_tokens');
+    throw badValue(`${fields.path('min_new_tokens')} (${minNewTokens}) must not exceed ${max} (${maxNewTokens}).`);
   }
   // SGLang's fast tokenizers ignore spaces_between_special_tokens, and so does this one: it is only checked.
   fields.get('spaces_between_special_tokens', boolean, true);
@@ -92,6 +99,7 @@ export function readSamplingParams(value: unknown, path: string, limits: ModelLi
       presencePenalty: fields.get('presence_penalty', PENALTY, 0),
       repetitionPenalty: fields.get('repetition_penalty', number({ min: 0, max: 2, exclusive: true }), 1),
       logitBias: fields.get('logit_bias', logitBias(limits.vocabSize), []),
+      grammar: readGrammar(fields, limits),
     },
     seed: fields.get<number | null>('sampling_seed', integer(), null),
     maxNewTokens,
@@ -105,11 +113,12 @@ export function readSamplingParams(value: unknown, path: string, limits: ModelLi
     n: fields.get('n', integer({ min: 1, max: MAX_COPIES }), 1),
   };
   if (params.seed !== null && params.seed > Number.MAX_SAFE_INTEGER - (params.n - 1)) {
-    throw badValue(`${path}.sampling_seed + n - 1 must not exceed 2^53 - 1, for copy i uses sampling_seed + i.`);
+    const seed = fields.alias('sampling_seed');
+    throw badValue(`${fields.path('sampling_seed')} + n - 1 must not exceed 2^53 - 1, for copy i uses ${seed} + i.`);
   }
   if (!limits.hasTokenizer && (params.stopStrings.length > 0 || params.stopRegexes.length > 0)) {
     throw badValue(
-      `${path}.stop and stop_regex need a tokenizer, but this server runs without one (--skip-tokenizer-init); ` +
+      `${fields.path('stop')} and stop_regex need a tokenizer, but this server runs without one (--skip-tokenizer-init); ` +
         'use stop_token_ids.',
     );
   }
@@ -125,15 +134,24 @@ function refuseUnknown(fields: Fields): void {
 }
 
 function refuseUnsupported(fields: Fields): void {
-  const constraints = CONSTRAINTS.filter((name) => fields.has(name));
-  if (constraints.length > 1) {
-    throw badValue(
-      `Only one of json_schema, regex, ebnf and structural_tag can be set; these are: ${constraints.join(', ')}.`,
-    );
-  }
-  const name = constraints[0] ?? (fields.has('custom_params') ? 'custom_params' : undefined);
+  const name = UNSUPPORTED.find((name) => fields.has(name));
   if (name === undefined) return;
   throw new DetinferError('UNSUPPORTED', `${fields.path(name)} is not supported by this version; leave it out.`);
+}
+
+/** json_schema, regex or ebnf: what it means is looked at before the request runs. */
+function readGrammar(fields: Fields, limits: ModelLimits): GrammarSpec | null {
+  const given = GRAMMARS.filter((name) => fields.has(name));
+  const [kind] = given;
+  if (kind === undefined) return null;
+  if (given.length > 1) {
+    const paths = given.map((name) => fields.path(name)).join(', ');
+    throw badValue(`Only one of json_schema, regex and ebnf can be set; these are: ${paths}.`);
+  }
+  if (!limits.hasTokenizer) {
+    throw badValue(`${fields.path(kind)} needs a tokenizer, but this server runs without one (--skip-tokenizer-init).`);
+  }
+  return { kind, text: fields.get(kind, string, '') };
 }
 
 const stopStrings: Read<string[]> = (value, path) => {

@@ -1,4 +1,4 @@
-import type { FinishReason, RequestEvent, WorkerRequest } from '../protocol/messages.js';
+import type { FinishReason, RequestEvent, TokenLogprob, WorkerRequest } from '../protocol/messages.js';
 import type { IncrementalDetokenizer } from '../tokenizer/incremental-detokenizer.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { JsonList } from './json-list.js';
@@ -26,13 +26,17 @@ export class Sequence {
   readonly tokens: number[] = [];
   text = '';
   finish: FinishReason | null = null;
+  cachedTokens = 0;
   /** In milliseconds of performance.now(). */
   readonly startedAt = performance.now();
+  /** The entries themselves, where LogprobOptions asks for them. */
+  readonly promptLogprobs: TokenLogprob[] = [];
+  readonly outputLogprobs: TokenLogprob[] = [];
   private finishedAt = 0;
-  private cachedTokens = 0;
   private readonly detokenizer: IncrementalDetokenizer | null;
   private readonly matcher: StopMatcher;
   private readonly logprobs: LogprobJson | null;
+  private readonly keepsEntries: boolean;
   private readonly tokensJson = new JsonList();
 
   /** @param tokenizer null: token ids only. */
@@ -45,11 +49,22 @@ export class Sequence {
     this.detokenizer = tokenizer?.detokenizer(sampling.skipSpecialTokens) ?? null;
     this.matcher = new StopMatcher(sampling.stopStrings, sampling.stopRegexes, sampling.noStopTrim);
     const tokenText = tokenizer && logprobs?.withText ? (id: number) => tokenizer.decode([id]) : null;
-    this.logprobs = logprobs && new LogprobJson(logprobs, tokenText);
+    this.keepsEntries = logprobs?.keepEntries ?? false;
+    this.logprobs = logprobs && !this.keepsEntries ? new LogprobJson(logprobs, tokenText) : null;
   }
 
   get workerRequest(): WorkerRequest {
     return this.spec.worker;
+  }
+
+  /** Of the drawn tokens; null where nothing is drawn at random. */
+  get seed(): number | null {
+    const { seed } = this.spec.worker.sampling;
+    return this.spec.request.sampling.token.temperature === 0 ? null : seed;
+  }
+
+  get skipsSpecialTokens(): boolean {
+    return this.spec.request.sampling.skipSpecialTokens;
   }
 
   get rid(): string {
@@ -62,13 +77,15 @@ export class Sequence {
     if (event.prompt) {
       this.cachedTokens = event.prompt.cachedTokens;
       this.logprobs?.addPrompt(event.prompt.logprobs);
+      if (this.keepsEntries) this.promptLogprobs.push(...event.prompt.logprobs);
     }
     const trimmed = this.isTrimmed(event.finish) ? event.tokens.length - 1 : event.tokens.length;
     for (let i = 0; i < event.tokens.length; ++i) {
       const id = event.tokens[i]!;
       this.tokens.push(id);
       this.tokensJson.push(String(id));
-      if (this.logprobs && event.logprobs) this.logprobs.addOutput(event.logprobs[i]!);
+      if (event.logprobs) this.logprobs?.addOutput(event.logprobs[i]!);
+      if (event.logprobs && this.keepsEntries) this.outputLogprobs.push(event.logprobs[i]!);
       if (this.detokenizer && i < trimmed && this.release(this.matcher.push(this.detokenizer.push(id)))) return;
     }
     if (event.finish) this.end(event.finish);
@@ -79,15 +96,14 @@ export class Sequence {
    * tokenizer there is no text.
    */
   render(index?: number): string {
-    const { worker, request, weightVersion } = this.spec;
-    const isGreedy = request.sampling.token.temperature === 0;
+    const { worker, weightVersion } = this.spec;
     let json = '{';
     if (this.detokenizer) json += `"text":${JSON.stringify(this.text)},`;
     json += `"output_ids":${this.tokensJson},"meta_info":{"id":${JSON.stringify(this.rid)}`;
     json += `,"finish_reason":${JSON.stringify(this.finish)}`;
     json += `,"prompt_tokens":${worker.inputIds.length},"completion_tokens":${this.tokens.length}`;
     json += `,"cached_tokens":${this.cachedTokens},"weight_version":${JSON.stringify(weightVersion)}`;
-    if (!isGreedy) json += `,"sampling_seed":${worker.sampling.seed}`;
+    if (this.seed !== null) json += `,"sampling_seed":${this.seed}`;
     if (this.logprobs) json += this.logprobs.fields;
     if (this.finish) json += `,"e2e_latency":${(this.finishedAt - this.startedAt) / 1000}`;
     json += index === undefined ? '}}' : `},"index":${index}}`;

@@ -6,6 +6,7 @@ import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
+import { ChatTemplate } from '../tokenizer/chat-template.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { Replicas } from '../worker/replicas.js';
 import type { startWorker } from '../worker/supervisor.js';
@@ -20,10 +21,18 @@ import { readGenerateRequest } from './validate.js';
 const CLOSE_LIMIT_MS = 1000;
 const WARM_UP_TOKENS = 8;
 
+/** Where the model and its tokenizer are on this machine. */
+export interface ModelFolders {
+  model: string;
+  tokenizer: string;
+}
+
 export interface ServerOptions {
   /** Of detinfer. */
   version: string;
   log: Log;
+  /** Local folders of modelPath and tokenizerPath, which may be names on the hub; by default they are folders. */
+  folders?: ModelFolders;
   /** Bytes of weights loaded so far, and of all. */
   onProgress: (done: number, total: number) => void;
   /** Another way to get a worker than a process of its own, for tests. */
@@ -52,7 +61,9 @@ export interface RunningServer {
  * @throws DetinferError; nothing is left running then.
  */
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {
-  const tokenizer = args.skipTokenizerInit ? null : await Tokenizer.load(args.tokenizerPath);
+  const folders = options.folders ?? { model: args.modelPath, tokenizer: args.tokenizerPath };
+  const tokenizer = args.skipTokenizerInit ? null : Tokenizer.load(folders.tokenizer);
+  const chatTemplate = tokenizer && (await loadChatTemplate(folders.tokenizer, args.chatTemplate, options.log));
   const metrics = args.enableMetrics
     ? new Metrics({
         modelName: args.servedModelName,
@@ -62,7 +73,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
       })
     : null;
   const frontend: Frontend = new Frontend(args, tokenizer, metrics);
-  const app = createApp({ args, frontend, metrics, version: options.version, log: options.log });
+  const app = createApp({ args, frontend, metrics, chatTemplate, version: options.version, log: options.log });
   const url = await listen(app, args);
   let workers: Replicas | null = null;
   let end!: (error: DetinferError) => void;
@@ -78,7 +89,9 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
       onStep: (events: RequestEvent[]) => frontend.onStep(events),
       onExit,
     };
-    workers = await Replicas.open(args, handlers, options.startWorker);
+    // What the server reports is the name that was given; what a worker loads is the folder.
+    const workerArgs = { ...args, modelPath: folders.model, tokenizerPath: folders.tokenizer };
+    workers = await Replicas.open(workerArgs, handlers, options.startWorker);
     frontend.attach(workers);
     if (!args.skipServerWarmup) await warmUp(frontend, args.dpSize);
   } catch (error) {
@@ -100,6 +113,17 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     await finishClosing(app, closing);
   };
   return { url, info, closed, stop: () => (stopping ??= stop()) };
+}
+
+/** A model whose own template can't be used is served without a chat. */
+async function loadChatTemplate(folder: string, given: string | null, log: Log): Promise<ChatTemplate | null> {
+  try {
+    return await ChatTemplate.load(folder, given);
+  } catch (error) {
+    if (!(error instanceof DetinferError && error.code === 'INVALID_MODEL')) throw error;
+    log('warning', `${error.message} Chats are refused; pass another template as --chat-template.`);
+    return null;
+  }
 }
 
 async function listen(app: FastifyInstance, { host, port }: ServerArgs): Promise<string> {

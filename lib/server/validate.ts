@@ -17,6 +17,8 @@ export interface PromptRequest {
   /** The name of this prompt's answer, after the names of the groups that it belongs to; any of them aborts it. */
   rids: string[];
   prompt: string | number[];
+  /** Whether a text gets what the model expects around one (Llama's begin-of-text, say). */
+  addSpecialTokens: boolean;
   sampling: SamplingParams;
   logprobs: LogprobOptions | null;
 }
@@ -28,10 +30,30 @@ export interface LogprobOptions {
   tokenIds: number[];
   /** Whether entries carry the text of their tokens. */
   withText: boolean;
+  /** The sequence keeps the entries as they are, for an answer of another form than that of /generate. */
+  keepEntries?: boolean;
+}
+
+/** The number of sequences of a request. @throws DetinferError INVALID_REQUEST for too many. */
+export function countSequences(sampling: readonly SamplingParams[]): number {
+  const sequences = sampling.reduce((sum, params) => sum + params.n, 0);
+  if (sequences > MAX_SEQUENCES) {
+    throw badValue(`The request asks for ${sequences} sequences; at most ${MAX_SEQUENCES} fit into one.`);
+  }
+  return sequences;
+}
+
+/** @throws DetinferError INVALID_REQUEST for more prompts than a request may have. */
+export function checkBatchSize(count: number): void {
+  if (count > MAX_PROMPTS) {
+    throw badValue(`The batch has ${count} prompts; at most ${MAX_PROMPTS} fit into one request.`);
+  }
 }
 
 const MAX_PROMPTS = 16_384;
 const MAX_SEQUENCES = 65_536;
+/** Each takes a moment to check, while nothing else is answered. */
+const MAX_GRAMMARS = 256;
 const MAX_RID_LENGTH = 256;
 
 /** Fields of SGLang that would change the answer and do nothing here. */
@@ -51,14 +73,12 @@ export function readGenerateRequest(body: unknown, limits: ModelLimits): Generat
   const sampling = readSampling(fields, prompts.length, isBatch, limits);
   const logprobs = readLogprobs(fields, prompts.length, isBatch, limits);
   const rids = readRids(fields, prompts.length, isBatch);
-  const sequences = sampling.reduce((sum, params) => sum + params.n, 0);
-  if (sequences > MAX_SEQUENCES) {
-    throw badValue(`The request asks for ${sequences} sequences; at most ${MAX_SEQUENCES} fit into one.`);
-  }
+  const sequences = countSequences(sampling);
   return {
     prompts: prompts.map((prompt, i) => ({
       rids: rids[i]!,
       prompt,
+      addSpecialTokens: true,
       sampling: sampling[i]!,
       logprobs: logprobs[i]!,
     })),
@@ -87,9 +107,7 @@ function readPrompts(fields: Fields, limits: ModelLimits): { prompts: (string | 
   }
   if (Array.isArray(value) && value.length === 0) throw badValue(`${name} is an empty list.`);
   const isBatch = Array.isArray(value) && (hasText || value.some(Array.isArray));
-  if (isBatch && value.length > MAX_PROMPTS) {
-    throw badValue(`The batch has ${value.length} prompts; at most ${MAX_PROMPTS} fit into one request.`);
-  }
+  if (isBatch) checkBatchSize(value.length);
   if (hasText) return { prompts: oneOrList(string)(value, name), isBatch };
   const ids = tokenIds(limits.vocabSize);
   const prompts = isBatch ? list(ids)(value, name) : [ids(value, name)];
@@ -112,7 +130,12 @@ function checkLength(name: string, value: unknown[], count: number): void {
 
 function readSampling(fields: Fields, count: number, isBatch: boolean, limits: ModelLimits): SamplingParams[] {
   const read: Read<SamplingParams> = (value, path) => readSamplingParams(value, path, limits);
-  return perPrompt(fields, 'sampling_params', count, isBatch, read, read({}, 'sampling_params'));
+  const params = perPrompt(fields, 'sampling_params', count, isBatch, read, read({}, 'sampling_params'));
+  const grammars = new Set(params.map(({ token }) => token.grammar?.text));
+  if (grammars.size > MAX_GRAMMARS) {
+    throw badValue(`The request has ${grammars.size} different grammars; at most ${MAX_GRAMMARS} fit into one.`);
+  }
+  return params;
 }
 
 function readLogprobs(fields: Fields, count: number, isBatch: boolean, limits: ModelLimits): (LogprobOptions | null)[] {
@@ -151,7 +174,8 @@ function readRids(fields: Fields, count: number, isBatch: boolean): string[][] {
   return rids.map((rid) => [rid]);
 }
 
-const readRid: Read<string> = (value, path) => {
+/** The name of a request. */
+export const readRid: Read<string> = (value, path) => {
   const rid = string(value, path);
   if (rid.length === 0 || rid.length > MAX_RID_LENGTH) {
     throw badValue(`${path} must have 1 to ${MAX_RID_LENGTH} characters; it has ${rid.length}.`);

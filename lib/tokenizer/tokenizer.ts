@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
@@ -99,8 +99,8 @@ export class Tokenizer implements TokenPieces {
    * Reads tokenizer.json and, if there is one, tokenizer_config.json.
    * @throws DetinferError INVALID_MODEL when they are missing or damaged, UNSUPPORTED for an unknown kind of tokenizer.
    */
-  static async load(folder: string): Promise<Tokenizer> {
-    const json = await readJson(join(folder, 'tokenizer.json'));
+  static load(folder: string): Tokenizer {
+    const json = readJson(join(folder, 'tokenizer.json'));
     if (json === null) {
       throw new DetinferError(
         'INVALID_MODEL',
@@ -108,7 +108,7 @@ export class Tokenizer implements TokenPieces {
           'to serve token ids only.',
       );
     }
-    return new Tokenizer(json, (await readJson(join(folder, 'tokenizer_config.json'))) ?? {});
+    return new Tokenizer(json, readJson(join(folder, 'tokenizer_config.json')) ?? {});
   }
 
   /**
@@ -146,6 +146,15 @@ export class Tokenizer implements TokenPieces {
     return (this.textCache[id] = incompleteTail(bytes) === 0 ? decodeUtf8(bytes) : null);
   }
 
+  /** The bytes of the first `count` ids; null for special tokens and for ids without text. */
+  textTokens(count: number): (Uint8Array | null)[] {
+    return Array.from({ length: count }, (_, id) => {
+      if (this.isSpecial(id)) return null;
+      const bytes = this.bytes(id);
+      return bytes.length === 0 ? null : bytes;
+    });
+  }
+
   isSpecial(id: number): boolean {
     return this.specialIds.has(id);
   }
@@ -167,10 +176,10 @@ export class Tokenizer implements TokenPieces {
   }
 }
 
-async function readJson(path: string): Promise<Record<string, unknown> | null> {
+function readJson(path: string): Record<string, unknown> | null {
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new DetinferError('INVALID_MODEL', `${path} can't be read: ${(error as Error).message}`, { cause: error });

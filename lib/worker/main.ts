@@ -3,10 +3,13 @@
  * goes away or the engine fails. Started by supervisor.ts alone.
  */
 import type { Engine } from '../engine/types.js';
+import { Grammars } from '../grammar/grammars.js';
+import type { TokenTable } from '../grammar/token-trie.js';
 import { toErrorData } from '../protocol/errors.js';
 import type { FromWorker, ToWorker } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import { Scheduler } from '../scheduler/scheduler.js';
+import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { WorkerLoop } from './worker-loop.js';
 
 const PROGRESS_INTERVAL_MS = 50;
@@ -44,13 +47,15 @@ async function start(args: ServerArgs): Promise<void> {
     lastProgress = now;
     send({ type: 'progress', phase: 'weights', done, total });
   });
-  const scheduler = new Scheduler(engine, {
+  const options = {
     chunkedPrefillSize: engine.info.chunkedPrefillSize,
     maxPrefillTokens: args.maxPrefillTokens,
     maxRunningRequests: engine.info.maxRunningRequests,
     disableRadixCache: args.disableRadixCache,
     overlap: engine.info.device === 'cuda' && !args.disableOverlapSchedule,
-  });
+  };
+  const tokens = (): TokenTable => Tokenizer.load(args.tokenizerPath).textTokens(engine.info.vocabSize);
+  const scheduler = new Scheduler(engine, options, args.skipTokenizerInit ? null : new Grammars(tokens));
   const loop = new WorkerLoop(scheduler, args.decodeLogInterval, send, (error) => fail('fatal', error));
   serving = { engine, loop };
   send({ type: 'ready', info: engine.info });

@@ -14,6 +14,16 @@ const EARLY_KILLS = 0.1;
 const TEXTS = ['Once upon a time', 'Tell me a joke', 'What is the capital of France?', 'word '.repeat(120)];
 const SCORES = { return_logprob: true, logprob_start_len: 0, top_logprobs_num: 2, token_ids_logprob: [5, 6] };
 
+/** Long enough texts, so that workers die in the middle of them; some end before they are complete. */
+const SCHEMA = JSON.stringify({
+  type: 'object',
+  properties: {
+    name: { type: 'string', minLength: 12 },
+    tags: { type: 'array', items: { type: 'integer' }, minItems: 3 },
+  },
+  required: ['name', 'tags'],
+});
+
 /** One request of each kind whose answer depends on what came before in it; streams and plain answers. */
 const BODIES: object[] = [
   { sampling_params: { temperature: 0, max_new_tokens: 80, ignore_eos: true } },
@@ -27,6 +37,7 @@ const BODIES: object[] = [
   },
   { sampling_params: { temperature: 0, min_new_tokens: 30, max_new_tokens: 60, stop_token_ids: [13], logit_bias: { '300': 1 } } },
   { sampling_params: { temperature: 0.7, max_new_tokens: 100, sampling_seed: 4, stop: ['fox', ' the '], stop_regex: '[0-9]+' } },
+  { sampling_params: { temperature: 1, max_new_tokens: 60, sampling_seed: 6, json_schema: SCHEMA } },
   { text: TEXTS, sampling_params: { temperature: 0.9, max_new_tokens: 25, sampling_seed: 5 }, ...SCORES },
 ].flatMap((body) => [false, true].map((stream) => ({ text: TEXTS[0], ...body, stream })));
 

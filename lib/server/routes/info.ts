@@ -20,7 +20,7 @@ function engineFacts(info: EngineInfo): Record<string, unknown> {
   };
 }
 
-/** GET /server_info, /model_info and their older names, and /v1/models. */
+/** GET /server_info, /model_info and their older names. */
 export function infoRoutes(app: FastifyInstance, { args, frontend, version }: ServerContext): void {
   // An argument that was left to the engine shows what the engine made of it.
   const shownArgs = { ...args, apiKey: args.apiKey === null ? null : '***' };
@@ -55,10 +55,4 @@ export function infoRoutes(app: FastifyInstance, { args, frontend, version }: Se
       };
     });
   }
-  const created = Math.floor(Date.now() / 1000);
-  app.get('/v1/models', () => {
-    const { contextLength } = frontend.readyWorkers.info;
-    const model = { id: args.servedModelName, object: 'model', created, owned_by: 'detinfer', root: args.modelPath };
-    return { object: 'list', data: [{ ...model, parent: null, max_model_len: contextLength }] };
-  });
 }

@@ -68,6 +68,7 @@ describe('launch flags', () => {
   test('take their names from the model path', () => {
     const { args } = parse('--model', '/m/x');
     expect(args).toMatchObject({ modelPath: '/m/x', tokenizerPath: '/m/x', servedModelName: '/m/x', isDemoModel: false });
+    expect(parse('--model-path', 'a/b', '--revision', 'v1').args).toMatchObject({ modelPath: 'a/b', revision: 'v1' });
     const named = parse('--model-path=/m/x', '--tokenizer-path', '/t', '--served-model-name', 'mine').args;
     expect(named).toMatchObject({ modelPath: '/m/x', tokenizerPath: '/t', servedModelName: 'mine' });
   });

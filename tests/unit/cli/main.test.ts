@@ -11,7 +11,7 @@ function detinfer(...argv: string[]): { code: number | null; stdout: string; std
     encoding: 'utf8',
     // A server that starts where an error was expected must not run for ever.
     timeout: 50_000,
-    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', COLUMNS: '120' },
+    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0', COLUMNS: '120', HF_HUB_OFFLINE: '1', HF_HUB_CACHE: '/nonexistent' },
   });
   return { code: child.status, stdout: child.stdout, stderr: child.stderr };
 }
@@ -49,11 +49,16 @@ describe('detinfer', () => {
     [['launch', 'extra'], 'INVALID_FLAG', 'too many arguments'],
     [['launch', '--port'], 'INVALID_FLAG', 'argument missing'],
     [['launch', '--api-key', 'secret', '--port', 'x'], 'INVALID_FLAG', '--port needs a whole number'],
-    [['launch', '--revision', 'secret'], 'UNSUPPORTED', '--revision: models are local folders'],
+    [['launch', '--download-dir', 'secret'], 'UNSUPPORTED', 'set HF_HUB_CACHE to move it'],
     [['launch', '--speculative-algorithm=EAGLE'], 'UNSUPPORTED', '--speculative-algorithm: a flag of SGLang'],
-    [['launch', '--model-path', 'Qwen/Qwen3-8B'], 'INVALID_MODEL', 'this version does not download models'],
-    [['launch', '--model-path', '/nonexistent'], 'INVALID_MODEL', '/nonexistent'],
-    [['launch', '--context-length', '100000'], 'INVALID_FLAG', 'at most 4096 tokens'],
+    [['launch', '--model-path', 'Qwen/Qwen3-8B', '--port', '0'], 'DOWNLOAD_FAILED', 'HF_HUB_OFFLINE is set'],
+    [['launch', '--revision', 'v1', '--port', '0'], 'INVALID_FLAG', '--revision is for a model of the hub'],
+    [['launch', '--model-path', 'models/demo', '--revision', 'v1', '--port', '0'], 'INVALID_FLAG', 'is a local folder'],
+    [['download', 'Qwen/Qwen3-8B'], 'DOWNLOAD_FAILED', 'HF_HUB_OFFLINE is set'],
+    [['download', './Qwen'], 'INVALID_FLAG', "'./Qwen' is no name of a model on the hub"],
+    [['download'], 'INVALID_FLAG', 'missing required argument'],
+    [['launch', '--model-path', '/nonexistent', '--port', '0'], 'INVALID_MODEL', '/nonexistent'],
+    [['launch', '--context-length', '100000', '--port', '0'], 'INVALID_FLAG', 'at most 4096 tokens'],
     [['launch', '--device', 'cuda', '--attention-backend', 'triton'], 'UNSUPPORTED', 'on a GPU this version has fa3 alone'],
     [['launch', '--device', 'cuda', '--page-size', '48'], 'INVALID_FLAG', '--page-size 48: fa3 on a GPU takes 16, 32'],
     [['lunch'], 'INVALID_FLAG', "unknown command 'lunch'"],

@@ -1,6 +1,7 @@
 import { describe, expect, jest, test } from '@jest/globals';
 import { curlExample } from '../../../lib/cli/banner.js';
-import { formatBytes } from '../../../lib/cli/format.js';
+import { createDownloadDisplay, Rate } from '../../../lib/cli/download-progress.js';
+import { formatBytes, formatDuration } from '../../../lib/cli/format.js';
 import { createLog, timestamp } from '../../../lib/cli/log.js';
 import type { Log } from '../../../lib/server/context.js';
 import { createWeightProgress } from '../../../lib/cli/progress.js';
@@ -35,6 +36,36 @@ describe('output', () => {
     for (const done of [0, 10, 25, 26, 74, 75, 99, 100]) progress.update(done * 1000, 100_000);
     progress.stop();
     expect(lines).toEqual([25, 50, 75, 100].map((percent) => `Loading weights: ${percent}% of 100.0 kB`));
+  });
+
+  test('durations in the units that matter', () => {
+    expect([0, 59.94, 61, 3599, 7830].map(formatDuration)).toEqual(['0.0 s', '59.9 s', '1 min 01 s', '59 min 59 s', '2 h 10 min']);
+  });
+
+  test('the rate of a download is that of the last seconds', () => {
+    let now = 0;
+    const rate = new Rate(() => now);
+    expect(rate.bytesPerSecond()).toBe(0);
+    for (; now < 20_000; now += 50) rate.add(now < 10_000 ? 1000 : 100);
+    // 2000 bytes per second, for the fast half was long ago.
+    expect(rate.bytesPerSecond()).toBeGreaterThan(1900);
+    expect(rate.bytesPerSecond()).toBeLessThan(2100);
+  });
+
+  test('a download ends with a line about what came, and without one when nothing did', () => {
+    const lines: string[] = [];
+    const display = (): ReturnType<typeof createDownloadDisplay> =>
+      createDownloadDisplay({ isTTY: false } as NodeJS.WriteStream, (_level, message) => lines.push(message));
+    display().stop();
+    expect(lines).toEqual([]);
+    const two = display();
+    two.add([{ path: 'a', size: 1000 }, { path: 'b', size: 500 }]);
+    two.resume('a', 400);
+    two.advance('a', 600);
+    two.finish('a');
+    two.stop();
+    two.stop();
+    expect(lines).toEqual([expect.stringMatching(/^Downloaded 600 B in .* \(.*\/s\); 1 of 2 files are complete\.$/)]);
   });
 
   test('the curl example sends ids where there is no tokenizer', () => {

@@ -195,7 +195,7 @@ describe('options', () => {
   ])('%s', (_, options, code, message) => expectError(code, [message], folder, options));
 
   test('a folder that is none', () => {
-    expectError('INVALID_MODEL', ['is not a folder'], join(folder, 'nothing'));
+    expectError('INVALID_MODEL', ['neither a local model folder'], join(folder, 'nothing'));
     expectError('INVALID_MODEL', ['no config.json'], FIXTURES);
   });
 });

@@ -5,6 +5,10 @@ const { exp, fround, imul, log } = Math;
 
 /** A "language model" whose logits at a row are a hash of all tokens up to it. */
 export const VOCAB_SIZE = 24;
+/** Tokens are letters, but for the last, which is no text. */
+export const FAKE_TOKENS = Array.from({ length: VOCAB_SIZE }, (_, id) =>
+  id === VOCAB_SIZE - 1 ? null : Uint8Array.of(97 + id),
+);
 export const EMPTY_HASH = 0x9e3779b9;
 
 export interface RowLogprobs {
@@ -71,6 +75,10 @@ export function drawToken(hash: number, spec: SampleSpec): number {
     }
   }
   for (let i = 0; i < spec.biasIds.length; i++) adjusted[spec.biasIds[i]!]! += spec.biasValues[i]!;
+  const { allowed } = spec;
+  if (allowed !== null) {
+    for (let id = 0; id < VOCAB_SIZE; id++) if (((allowed[0]! >>> id) & 1) === 0) adjusted[id] = -Infinity;
+  }
   if (spec.greedy) return byRank(adjusted)[0]!;
   const values = logSoftmax(adjusted.map((logit) => logit / spec.temperature));
   const ranked = byRank(values);

@@ -1,15 +1,20 @@
 import assert from 'node:assert/strict';
 import { describe, test } from '@jest/globals';
 import { DetinferError } from '../../../lib/protocol/errors.js';
+import { Grammars } from '../../../lib/grammar/grammars.js';
 import type { WorkerRequest } from '../../../lib/protocol/messages.js';
 import { Scheduler, type SchedulerOptions } from '../../../lib/scheduler/scheduler.js';
 import { FakeEngine } from './fake-engine.js';
-import { VOCAB_SIZE } from './fake-model.js';
+import { FAKE_TOKENS, VOCAB_SIZE } from './fake-model.js';
 import { Random } from './random.js';
 import { referenceAnswer } from './reference-answer.js';
 import { Collector, makeRequest } from './requests.js';
 
 const SCHEDULES = 4000;
+
+/** Grammars over the letters that tokens are. */
+const PATTERNS = ['([a-f]{2,9}w)+', '[a-w]*', '(abc|[d-w]{1,40})b?', '(a|ab)(c|bcd)*[e-w]{0,20}'];
+const GRAMMARS = new Grammars(() => FAKE_TOKENS);
 
 /** What happened over all schedules: proof that the test exercised what it is about. */
 const seen = {
@@ -22,6 +27,7 @@ const seen = {
   evictions: 0,
   cacheHits: 0,
   stops: 0,
+  grammars: 0,
   limits: 0,
   promptLogprobs: 0,
   scoredOnly: 0,
@@ -40,6 +46,7 @@ function randomRequest(random: Random, id: string, bases: number[][]): WorkerReq
   const inputIds = prompt.length > 0 ? prompt : [random.integer(0, VOCAB_SIZE - 1)];
   const maxNewTokens = random.chance(0.1) ? 0 : random.integer(1, random.chance(0.1) ? 200 : 30);
   const penalised = random.chance(0.3);
+  const grammar = random.chance(0.15) ? { kind: 'regex' as const, text: random.pick(PATTERNS) } : null;
   return makeRequest(id, inputIds, {
     sampling: {
       temperature: random.chance(0.4) ? 0 : 0.3 + random.next() * 2,
@@ -50,12 +57,15 @@ function randomRequest(random: Random, id: string, bases: number[][]): WorkerReq
       presencePenalty: penalised && random.chance(0.5) ? random.next() : 0,
       repetitionPenalty: penalised && random.chance(0.5) ? 1.3 : 1,
       logitBias: random.list(random.integer(0, 2), () => [random.integer(0, VOCAB_SIZE - 1), random.next() * 4 - 2]),
+      grammar,
       seed: random.pick([42, -1, 0, 2 ** 40 + random.integer(0, 5), Number.MIN_SAFE_INTEGER, random.integer(0, 1e9)]),
     },
     stop: {
-      stopTokenIds: random.chance(0.4)
-        ? []
-        : random.list(random.integer(1, 3), () => random.integer(0, VOCAB_SIZE - 1)),
+      stopTokenIds: grammar
+        ? [VOCAB_SIZE - 1]
+        : random.chance(0.4)
+          ? []
+          : random.list(random.integer(1, 3), () => random.integer(0, VOCAB_SIZE - 1)),
       minNewTokens: random.chance(0.6) ? 0 : Math.min(maxNewTokens, random.integer(1, 12)),
       maxNewTokens,
     },
@@ -104,9 +114,19 @@ function checkAnswer(request: WorkerRequest, collector: Collector, lengthLimit: 
   assert.deepStrictEqual(actual.logprobs, expected.logprobs);
   assert.deepStrictEqual(actual.finish, expected.finish);
   if (actual.finish?.type === 'stop') seen.stops++;
+  if (request.sampling.grammar !== null && actual.finish?.type === 'stop') checkText(request, actual.tokens);
   if (actual.tokens.length < request.stop.maxNewTokens && actual.finish?.type === 'length') seen.limits++;
   if (expected.promptLogprobs.length > 1) seen.promptLogprobs++;
   if (request.stop.maxNewTokens === 0) seen.scoredOnly++;
+}
+
+function checkText({ sampling }: WorkerRequest, tokens: number[]): void {
+  const text = tokens
+    .slice(0, -1)
+    .map((id) => String.fromCharCode(97 + id))
+    .join('');
+  assert.match(text, new RegExp(`^(?:${sampling.grammar!.text})$`));
+  seen.grammars++;
 }
 
 function countSteps(engine: FakeEngine): void {
@@ -139,7 +159,7 @@ function runSchedule(seed: number, overlap: boolean): void {
     disableRadixCache: random.chance(0.15),
     overlap,
   };
-  const scheduler = new Scheduler(engine, options);
+  const scheduler = new Scheduler(engine, options, GRAMMARS);
   const collector = new Collector();
   const requests = randomRequests(random);
   const accepted: WorkerRequest[] = [];

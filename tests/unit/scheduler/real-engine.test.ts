@@ -1,12 +1,15 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from '@jest/globals';
 import { loadEngine } from '../../../lib/engine/engine.js';
+import { Grammars } from '../../../lib/grammar/grammars.js';
 import type { WorkerRequest } from '../../../lib/protocol/messages.js';
 import { Scheduler, type SchedulerOptions } from '../../../lib/scheduler/scheduler.js';
 import { Random } from './random.js';
 import { Collector, makeRequest, runToEnd } from './requests.js';
 
 const MODEL = fileURLToPath(new URL('../../../../tests/fixtures/qwen3-tiny', import.meta.url));
+
+const GRAMMAR = { kind: 'regex' as const, text: '(?:[a-z]{2,9}[.,é]? ){8,20}end' };
 
 const ALONE: SchedulerOptions = {
   chunkedPrefillSize: -1,
@@ -38,7 +41,8 @@ function setUp(maxTotalTokens: number, options: SchedulerOptions): Scheduler {
     },
     () => {},
   );
-  return new Scheduler(engine, options);
+  const bytes = Array.from({ length: engine.info.vocabSize }, (_, id) => (id < 256 ? Uint8Array.of(id) : null));
+  return new Scheduler(engine, options, new Grammars(() => bytes));
 }
 
 function randomRequests(random: Random, vocabSize: number): WorkerRequest[] {
@@ -59,10 +63,18 @@ function randomRequests(random: Random, vocabSize: number): WorkerRequest[] {
   });
 }
 
+/** The same prompt once more, with an answer of a certain form. */
+function withGrammar(request: WorkerRequest): WorkerRequest {
+  const stop = { ...request.stop, stopTokenIds: [300] };
+  return { ...request, id: `${request.id}g`, sampling: { ...request.sampling, grammar: GRAMMAR }, stop };
+}
+
 describe('on the CPU engine', () => {
   test('chunks, shared prefixes, preemption, batch-mates and overlap change no bit', () => {
     const alone = setUp(1024, ALONE);
-    const requests = randomRequests(new Random(7), 256);
+    const requests = randomRequests(new Random(7), 256).flatMap((request, i) =>
+      i % 3 === 0 ? [request, withGrammar(request)] : [request],
+    );
     const expected = new Collector();
     for (const request of requests) {
       alone.add(request);

@@ -1,6 +1,8 @@
 import type { SampleSpec } from '../../../lib/engine/types.js';
 import type { FinishReason, LogprobRequest, TokenLogprob, WorkerRequest } from '../../../lib/protocol/messages.js';
-import { drawToken, hashOf, rowLogprobs, type RowLogprobs } from './fake-model.js';
+import type { GrammarSpec, StopConditions } from '../../../lib/protocol/sampling.js';
+import { Grammars } from '../../../lib/grammar/grammars.js';
+import { drawToken, FAKE_TOKENS, hashOf, rowLogprobs, type RowLogprobs } from './fake-model.js';
 
 export interface Answer {
   tokens: number[];
@@ -52,7 +54,8 @@ function withoutScore(entry: TokenLogprob): TokenLogprob {
 }
 
 function sampleSpec({ inputIds, sampling, stop }: WorkerRequest, output: number[]): SampleSpec {
-  const banned = output.length < stop.minNewTokens ? stop.stopTokenIds : [];
+  const bans = sampling.grammar === null && output.length < stop.minNewTokens;
+  const banned = bans ? stop.stopTokenIds : [];
   const bias: [number, number][] = [...sampling.logitBias, ...banned.map((id): [number, number] => [id, -Infinity])];
   const ids = [...new Set(output)];
   const seed = BigInt.asUintN(64, BigInt(sampling.seed));
@@ -74,9 +77,20 @@ function sampleSpec({ inputIds, sampling, stop }: WorkerRequest, output: number[
       ids,
       counts: ids.map((id) => output.filter((token) => token === id).length),
     },
-    allowed: null,
+    allowed: allowedTokens(sampling.grammar, stop, output),
     logprob: true,
     top: 0,
     tokenIds: [],
   };
+}
+
+/** The reference's own, apart from those of the scheduler. */
+const GRAMMARS = new Grammars(() => FAKE_TOKENS);
+
+/** Computed from the whole output at every step. */
+function allowedTokens(grammar: GrammarSpec | null, stop: StopConditions, output: number[]): Uint32Array | null {
+  if (grammar === null) return null;
+  const matcher = GRAMMARS.matcher(grammar, stop.stopTokenIds);
+  for (const token of output) matcher.advance(token);
+  return matcher.allowed(output.length < stop.minNewTokens);
 }

@@ -11,6 +11,7 @@ export const GREEDY: TokenSampling = {
   presencePenalty: 0,
   repetitionPenalty: 1,
   logitBias: [],
+  grammar: null,
   seed: 42,
 };
 

@@ -1,7 +1,9 @@
 import { expect } from '@jest/globals';
+import { Grammars } from '../../../lib/grammar/grammars.js';
 import type { WorkerRequest } from '../../../lib/protocol/messages.js';
 import { Scheduler, type SchedulerOptions } from '../../../lib/scheduler/scheduler.js';
 import { FakeEngine } from './fake-engine.js';
+import { FAKE_TOKENS } from './fake-model.js';
 import { referenceAnswer } from './reference-answer.js';
 import type { Collector } from './requests.js';
 
@@ -13,6 +15,8 @@ const OPTIONS: SchedulerOptions = {
   overlap: false,
 };
 
+const GRAMMARS = new Grammars(() => FAKE_TOKENS);
+
 /** A scheduler on a fake engine with pages of 16 tokens. */
 export function setUp(given: Partial<SchedulerOptions> & { pages?: number; contextLength?: number } = {}): {
   engine: FakeEngine;
@@ -20,7 +24,7 @@ export function setUp(given: Partial<SchedulerOptions> & { pages?: number; conte
 } {
   const { pages = 100, contextLength = 1000, ...options } = given;
   const engine = new FakeEngine(16, pages, contextLength);
-  return { engine, scheduler: new Scheduler(engine, { ...OPTIONS, ...options }) };
+  return { engine, scheduler: new Scheduler(engine, { ...OPTIONS, ...options }, GRAMMARS) };
 }
 
 /** `length` token ids; different salts differ from the first token on. */

@@ -99,6 +99,7 @@ describe('one prompt', () => {
         presencePenalty: 0.2,
         repetitionPenalty: 1.1,
         logitBias: [[5, -1]],
+        grammar: null,
         seed: 9,
       },
       stop: { stopTokenIds: [77, 4095, 4093], minNewTokens: 2, maxNewTokens: 3 },

@@ -137,7 +137,12 @@ describe('limits', () => {
 
   test('a 503 says when to come again', async () => {
     server = await TestServer.start({ isLoading: true });
-    const { status, headers } = await server.generate({ input_ids: [1] });
-    expect([status, headers['retry-after']]).toEqual([503, '1']);
+    for (const [path, body] of [
+      ['/generate', { input_ids: [1] }],
+      ['/v1/completions', { prompt: [1] }],
+    ] as const) {
+      const { status, headers } = await server.send('POST', path, body);
+      expect([path, status, headers['retry-after']]).toEqual([path, 503, '1']);
+    }
   });
 });

@@ -6,11 +6,13 @@ import type { ServerArgs } from '../../../lib/protocol/server-args.js';
 import { createApp } from '../../../lib/server/app.js';
 import { Frontend } from '../../../lib/server/frontend.js';
 import { Metrics } from '../../../lib/server/metrics.js';
+import { ChatTemplate } from '../../../lib/tokenizer/chat-template.js';
 import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js';
 import { Replicas } from '../../../lib/worker/replicas.js';
 import { FakeWorker } from './fake-worker.js';
 
-export const demoTokenizer = await Tokenizer.load('models/demo');
+export const demoTokenizer = Tokenizer.load('models/demo');
+const demoTemplate = await ChatTemplate.load('models/demo', null);
 
 /** Sampling parameters of a short and predictable answer. */
 export const GREEDY = { temperature: 0, max_new_tokens: 4 };
@@ -20,6 +22,7 @@ export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
     modelPath: 'models/demo',
     isDemoModel: true,
     tokenizerPath: 'models/demo',
+    revision: null,
     skipTokenizerInit: false,
     loadFormat: 'auto',
     trustRemoteCode: false,
@@ -54,6 +57,7 @@ export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
     enableMetrics: false,
     skipServerWarmup: true,
     servedModelName: 'models/demo',
+    chatTemplate: null,
     weightVersion: 'default',
     streamInterval: 1,
     logLevel: 'info',
@@ -101,6 +105,7 @@ export class TestServer {
       args,
       frontend,
       metrics,
+      chatTemplate: demoTemplate,
       version: '1.2.3',
       log: (level, message) => lines.push(`${level} ${message}`),
     });

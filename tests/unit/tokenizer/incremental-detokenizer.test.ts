@@ -5,7 +5,7 @@ import { IncrementalDetokenizer, incompleteTail } from '../../../lib/tokenizer/i
 import { Tokenizer } from '../../../lib/tokenizer/tokenizer.js';
 import { llama2 } from './synthetic.js';
 
-const demo = await Tokenizer.load('models/demo');
+const demo = Tokenizer.load('models/demo');
 const byteTokens = new Tokenizer(llama2(), {});
 
 function stream(detokenizer: IncrementalDetokenizer, ids: number[]): string[] {

@@ -14,7 +14,7 @@ interface Case {
   decoded_skip_special: string;
 }
 
-const demo = await Tokenizer.load('models/demo');
+const demo = Tokenizer.load('models/demo');
 const cases: Case[] = JSON.parse(await readFile('tests/fixtures/tokenizer.json', 'utf8')).cases;
 const json = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
 
@@ -122,7 +122,9 @@ describe('a folder that can not be used is a clear error', () => {
     const folder = await mkdtemp(join(tmpdir(), 'detinfer-tokenizer-'));
     try {
       for (const [name, contents] of Object.entries(files)) await writeFile(join(folder, name), contents);
-      return await Tokenizer.load(folder).catch((error: unknown) => error);
+      return Tokenizer.load(folder);
+    } catch (error) {
+      return error;
     } finally {
       await rm(folder, { recursive: true });
     }

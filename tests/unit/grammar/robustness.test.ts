@@ -1,0 +1,105 @@
+import { expect, test } from '@jest/globals';
+import fc from 'fast-check';
+
+import type { GrammarSpec } from '../../../lib/protocol/sampling.js';
+import { DetinferError } from '../../../lib/protocol/errors.js';
+import { machineFor } from './walk.js';
+
+/** Whether a grammar is taken; it throws for any error but the two that clients may get. */
+function isTaken(kind: GrammarSpec['kind'], text: string): boolean {
+  try {
+    machineFor(kind, text);
+    return true;
+  } catch (error) {
+    if (!(error instanceof DetinferError)) throw new Error(`${kind} ${text}`, { cause: error });
+    expect(['INVALID_REQUEST', 'UNSUPPORTED']).toContain(error.code);
+    return false;
+  }
+}
+
+const joined = (...pieces: string[]) =>
+  fc.array(fc.constantFrom(...pieces), { maxLength: 14 }).map((list) => list.join(''));
+const keyword = fc.constantFrom(
+  ...['type', 'properties', 'items', '$ref', 'anyOf', 'allOf', 'oneOf', 'enum', 'const', 'required', 'minLength'],
+  ...[
+    'pattern',
+    'prefixItems',
+    'additionalProperties',
+    'minimum',
+    'maximum',
+    'format',
+    'minItems',
+    '$defs',
+    '__proto__',
+  ],
+);
+const word = fc.constantFrom('string', 'object', 'integer', '#', '#/$defs/a', 'a', '^a', 'date');
+const odd = fc.letrec<{ schema: object; value: unknown }>((tie) => ({
+  schema: fc.dictionary(keyword, tie('value'), { maxKeys: 4 }),
+  value: fc.oneof(
+    { maxDepth: 4 },
+    fc.oneof(word, word, fc.constantFrom(null, true, false), fc.integer({ min: -2, max: 5 })),
+    tie('schema'),
+    fc.array(tie('value'), { maxLength: 3 }),
+  ),
+})).schema;
+
+test.each<[GrammarSpec['kind'], fc.Arbitrary<string>]>([
+  [
+    'regex',
+    joined(
+      'a',
+      'é',
+      '😀',
+      '(',
+      '(?:',
+      ')',
+      '[',
+      ']',
+      '^',
+      '$',
+      '*',
+      '+',
+      '?',
+      '{2}',
+      '{',
+      '}',
+      '|',
+      '\\',
+      '\\p{L}',
+      '-',
+    ),
+  ],
+  [
+    'ebnf',
+    joined(
+      'root',
+      ' ::= ',
+      '"a"',
+      '|',
+      '(',
+      ')',
+      '*',
+      '+',
+      '{1,2}',
+      '[a-z]',
+      '\n',
+      ' x ',
+      '#',
+      '"',
+      '[',
+      '^',
+      ']',
+      '\\',
+    ).map((text) => `root ::= ${text}`),
+  ],
+  ['json_schema', odd.map((schema) => JSON.stringify(schema))],
+])('any %s is taken or refused', (kind, texts) => {
+  let taken = 0;
+  fc.assert(
+    fc.property(texts, (text) => void (taken += Number(isTaken(kind, text)))),
+    { numRuns: 800 },
+  );
+  expect(taken).toBeGreaterThan(20);
+  expect(taken).toBeLessThan(800);
+});
