@@ -24,7 +24,6 @@ __global__ void __launch_bounds__(kDecodeThreads, kBlocksPerMultiprocessor)
     barrier_init_done();
   }
   __syncthreads();
-  wait_for_inputs();
   if (__shfl_sync(~0u, threadIdx.x / 32, 0) == kDecodeWarps) {
     decode_produce<D>(&keys, &values, args, memory);
   } else {

@@ -1,8 +1,8 @@
 // Decoding: one row of a sequence against one split of its keys, for the query heads that share a KV head. Four warps
 // compute and a fifth brings tiles of 128 keys or values through a ring of TMA loads, which runs on into the next split
-// while the last one is being finished. Splits are dealt to whoever is free: with a fixed order, a block that lags behind
-// finishes its sequences last, has to merge their splits, and so lags more. The block that finishes a sequence's last split
-// merges them all, in order.
+// while the last one is being finished. Splits are dealt to whoever is free: in a fixed order, a block that lags behind
+// finishes its sequences last, has to merge their splits, and so lags more. The block that finishes a sequence's last
+// split merges them all, in order.
 #pragma once
 
 #include "attention/fa3/plan.h"
@@ -25,7 +25,8 @@ struct DecodeArgs {
   float* partial_sums;
   /// Finished splits of each sequence and KV head; all 0 between launches.
   int* counters;
-  /// Pairs of split and KV head dealt beyond the first of each block, and blocks that are done; both 0 between launches.
+  /// Pairs of split and KV head dealt beyond the first of each block, and busy blocks that are done; both 0 between
+  /// launches. A block without a first pair touches neither: an earlier launch may still be under way.
   int* queue;
   int heads;
   int kv_heads;
@@ -71,8 +72,8 @@ struct RingPosition {
 };
 
 /// The pair of split and KV head of a number. @return false if there are not so many
-__device__ __forceinline__ bool read_split(const DecodeArgs& args, int number, DecodeSplit& split, const int32_t*& pages,
-                                           int& kv_head) {
+__device__ __forceinline__ bool read_split(const DecodeArgs& args, int number, DecodeSplit& split,
+                                           const int32_t*& pages, int& kv_head) {
   // Not one after the other: the record may be stale memory when there is no such split.
   const int count = __ldg(args.plan), index = number / args.kv_heads;
   const int32_t* const record = args.plan + PlanLayout::kHeaderWords + int64_t(index) * args.split_words;
@@ -84,12 +85,20 @@ __device__ __forceinline__ bool read_split(const DecodeArgs& args, int number, D
   return index < count;
 }
 
-/// The number that the producer dealt as its n-th.
+/// The number that was dealt as the block's n-th: its own, then what the producer got from the queue.
 template <int D>
 __device__ __forceinline__ int wait_dealt(const uint8_t* memory, uint32_t shared, int n) {
   using Shared = DecodeShared<D>;
-  barrier_wait(Shared::dealt(shared, n % Shared::kSlots), n / Shared::kSlots & 1);
-  return reinterpret_cast<const volatile int*>(memory + Shared::kDealt)[n % Shared::kSlots];
+  if (n == 0) return blockIdx.x;
+  const int slot = (n - 1) % Shared::kSlots;
+  barrier_wait(Shared::dealt(shared, slot), (n - 1) / Shared::kSlots & 1);
+  return reinterpret_cast<const volatile int*>(memory + Shared::kDealt)[slot];
+}
+
+/// Waits for the kernel before. A block that has nothing to do ends at once instead, so that the next kernel's block can
+/// begin in its place; the first one always waits, so that this kernel does not end before the one before it.
+__device__ __forceinline__ void wait_unless_idle(bool has_work) {
+  if (has_work || blockIdx.x == 0) wait_for_inputs();
 }
 
 /// The producer warp's work.
@@ -107,19 +116,26 @@ __device__ __forceinline__ void decode_produce(const CUtensorMap* keys, const CU
   int kv_head;
   int number = blockIdx.x;
   for (int n = 0;; ++n) {
-    if (lane == 0) {
-      reinterpret_cast<volatile int*>(memory + Shared::kDealt)[n % Shared::kSlots] = number;
-      barrier_arrive(Shared::dealt(shared, n % Shared::kSlots));
+    if (n > 0 && lane == 0) {
+      const int slot = (n - 1) % Shared::kSlots;
+      reinterpret_cast<volatile int*>(memory + Shared::kDealt)[slot] = number;
+      barrier_arrive(Shared::dealt(shared, slot));
     }
     __syncwarp();
-    if (!read_split(args, number, split, pages, kv_head)) break;
+    const bool more = read_split(args, number, split, pages, kv_head);
+    // Lane i knows where the split's box i begins in the pool, seen as a matrix of head_dim columns; at most 32.
+    int row = 0;
+    if (more) {
+      const int key = split.split * kSplitKeys + (lane << box_shift);
+      const int page = __ldg(pages + (min(lane << box_shift, kSplitKeys - 1) >> args.page_shift));
+      row = ((page * args.kv_heads + kv_head) << args.page_shift) + (key & ((1 << args.page_shift) - 1));
+    }
+    // The plan was brought by a copy, see core/launch.cuh; keys and values of the newest position by the kernel before.
+    if (n == 0) wait_unless_idle(more);
+    if (!more) break;
     // Asked for long before it is needed.
     int taken = 0;
     if (lane == 0) taken = atomicAdd(args.queue, 1);
-    // Lane i knows where the split's box i begins in the pool, seen as a matrix of head_dim columns; boxes of 16 are 32.
-    const int key = split.split * kSplitKeys + (lane << box_shift);
-    const int page = __ldg(pages + (min(lane << box_shift, kSplitKeys - 1) >> args.page_shift));
-    const int row = ((page * args.kv_heads + kv_head) << args.page_shift) + (key & ((1 << args.page_shift) - 1));
     const int blocks = (split.keys + kBlockKeys - 1) / kBlockKeys;
     for (int tile = 0; tile < 2 * blocks; ++tile, ring.advance()) {
       const CUtensorMap* const map = tile & 1 ? values : keys;
@@ -140,7 +156,9 @@ __device__ __forceinline__ void decode_produce(const CUtensorMap* keys, const CU
     }
     number = int(gridDim.x) + __shfl_sync(~0u, taken, 0);
   }
-  if (lane == 0 && atomicAdd(args.queue + 1, 1) == int(gridDim.x) - 1) args.queue[0] = args.queue[1] = 0;
+  const int pairs = __ldg(args.plan) * args.kv_heads, busy_blocks = min(pairs, int(gridDim.x));
+  if (int(blockIdx.x) >= busy_blocks) return;
+  if (lane == 0 && atomicAdd(args.queue + 1, 1) == busy_blocks - 1) args.queue[0] = args.queue[1] = 0;
 }
 
 }  // namespace detinfer::fa3

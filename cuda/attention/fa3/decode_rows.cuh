@@ -20,7 +20,10 @@ class DecodeRows {
     DecodeSplit split;
     const int32_t* pages;
     int kv_head;
-    for (int n = 0; read_split(args_, wait_dealt<D>(memory_, shared_, n), split, pages, kv_head); ++n) {
+    for (int n = 0;; ++n) {
+      const bool more = read_split(args_, wait_dealt<D>(memory_, shared_, n), split, pages, kv_head);
+      if (n == 0) wait_unless_idle(more);
+      if (!more) return;
       load_queries(split, kv_head);
       const int blocks = (split.keys + kBlockKeys - 1) / kBlockKeys;
       for (int j = 0; j < blocks; ++j) run_block(j, split.keys - j * kBlockKeys);
@@ -249,7 +252,7 @@ class DecodeRows {
   /// 32 splits at once by a prefix maximum; the sums are then a chain of fma's in each column.
   __device__ __forceinline__ void merge(const DecodeSplit& split, int kv_head) {
     constexpr int kColumns = D / 4, kItems = kOctets * 8 * kColumns / kDecodeConsumers;
-    constexpr int kAtOnce = 16 / kItems > 4 ? 16 / kItems : 4;
+    constexpr int kAtOnce = kItems <= 2 ? 16 : 4;
     auto* const factors = reinterpret_cast<float4*>(memory_ + Shared::kWeights);  // [16 rows][kMergeSplits]
     float4 total[kItems];
     float total_sum[kItems], running[kOctets * 2];
