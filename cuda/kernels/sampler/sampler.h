@@ -3,8 +3,8 @@
 //   Sampling: penalties in this order on tokens that were output before: logit -= frequency · count; logit -= presence;
 //   logit = logit > 0 ? logit / repetition : logit · repetition. Then biases are added, and what exceeds 1e30 is cut to
 //   it. A token that is not allowed becomes -infinity: it has no mass and ranks last. Greedy: the largest, ties to the
-//   lower id. Otherwise the logits are divided by the temperature, the filters apply to their order, and the token is the
-//   argmax of log-softmax + Gumbel noise over what is left.
+//   lower id. Otherwise the logits are divided by the temperature, the filters apply to their order, and the token is
+//   the argmax of log-softmax + Gumbel noise over what is left.
 //   Filters: the token at rank r is kept iff r < top_k, the mass before it is at most uint64(top_p · total), and its
 //   own is at least uint64(min_p · mass of the best).
 // Every step is f32 rounded at once; masses are integers (softmax.h). A row's result depends on nothing but the row.

@@ -6,12 +6,13 @@ import { Collector, makeRequest, runToEnd } from './requests.js';
 import { expectAnswers, prompt, setUp } from './set-up.js';
 
 const ROUNDS = 200;
+const GRAMMAR = { kind: 'regex' as const, text: '(abc|[d-w]{1,40})b?([a-f]{2,9}w)+' };
 
-/** Requests with everything that depends on the output so far: grammars, penalties, bans, seeds, stop ids, logprobs, limits. */
+/** Requests with what depends on the output so far: grammars, penalties, bans, seeds, stop ids, logprobs, limits. */
 function randomRequest(random: Random, id: string): WorkerRequest {
   const length = random.integer(1, 80);
   const maxNewTokens = random.integer(0, 40);
-  const grammar = random.chance(0.3) ? { kind: 'regex' as const, text: '(abc|[d-w]{1,40})b?([a-f]{2,9}w)+' } : null;
+  const grammar = random.chance(0.3) ? GRAMMAR : null;
   return makeRequest(id, prompt(length, random.integer(0, 3)), {
     sampling: {
       temperature: random.pick([0, 0.7, 1.5]),
@@ -22,7 +23,9 @@ function randomRequest(random: Random, id: string): WorkerRequest {
       seed: random.integer(0, 1e9),
     },
     stop: {
-      stopTokenIds: grammar ? [VOCAB_SIZE - 1] : random.list(random.integer(0, 3), () => random.integer(0, VOCAB_SIZE - 1)),
+      stopTokenIds: grammar
+        ? [VOCAB_SIZE - 1]
+        : random.list(random.integer(0, 3), () => random.integer(0, VOCAB_SIZE - 1)),
       minNewTokens: Math.min(maxNewTokens, random.pick([0, 0, 15])),
       maxNewTokens,
     },

@@ -23,6 +23,8 @@ describe('--api-key', () => {
       }
     }
     expect((await server.generate({ input_ids: [1] })).status).toBe(401);
+    const { status, text } = await server.send('POST', '/v1/completions', { prompt: [1] });
+    expect([status, text]).toEqual([401, '{"error":"Unauthorized"}']);
     for (const path of ['/health', '/health_generate', '/metrics', '/health?x=1']) expect((await get(path)).status).toBe(200);
   });
 
