@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "bench/attention_bench.h"
-#include "bench/gpu_timing.cuh"
 #include "bench/linear_bench.h"
 #include "bench/ops_bench.h"
 #include "bench/sampler_bench.h"
 #include "core/cuda_check.h"
+#include "device/cuda_ops.h"
 
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
@@ -22,11 +22,11 @@ int main(int argc, char** argv) {
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
     std::printf("%s, %d multiprocessors\n", properties.name, properties.multiProcessorCount);
-    const double bandwidth = detinfer::read_bandwidth();
+    const double bandwidth = detinfer::cuda_read_bandwidth(0);
     std::printf("reading memory: %.2f TB/s\n", bandwidth * 1e-12);
     const std::map<std::string, std::function<void()>> benches = {
         {"decode", [] { detinfer::bench_decode_cuda(); }},
-        {"linear", [] { detinfer::bench_linear_cuda(); }},
+        {"linear", [=] { detinfer::bench_linear_cuda(bandwidth); }},
         {"ops", [=] { detinfer::bench_ops_cuda(bandwidth); }},
         {"prefill", [] { detinfer::bench_prefill_cuda(); }},
         {"sampler", [=] { detinfer::bench_sampler_cuda(bandwidth); }},

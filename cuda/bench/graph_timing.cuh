@@ -25,6 +25,11 @@ inline void make_dependencies_full(cudaGraph_t graph) {
   CUDA_CHECK(cudaGraphAddDependencies(graph, from.data(), to.data(), nullptr, count));
 }
 
+/// Seconds of one launch.
+struct Times {
+  double median, least, most;
+};
+
 /// A graph of launches whose replays are timed. Replays of what is to be compared should alternate, as the clocks of the
 /// device change with its load.
 class TimedGraph {
@@ -61,12 +66,13 @@ class TimedGraph {
     CUDA_CHECK(cudaEventElapsedTime(&ms, start_, end_));
     seconds_.push_back(ms * 1e-3 / launches_);
   }
-  /// Median seconds of one launch over the replays so far.
-  double seconds() const {
+  /// Over the replays so far.
+  Times times() const {
     std::vector<double> sorted = seconds_;
     std::sort(sorted.begin(), sorted.end());
-    return sorted[sorted.size() / 2];
+    return {sorted[sorted.size() / 2], sorted.front(), sorted.back()};
   }
+  double seconds() const { return times().median; }
   /// Forgets replays, such as the first, which warms up.
   void clear() { seconds_.clear(); }
 

@@ -50,17 +50,6 @@ __global__ void fill_normal(bf16* values, size_t count, uint64_t seed, float sca
   }
 }
 
-__global__ void read_all(const uint4* data, size_t count, uint32_t* sink) {
-  uint32_t sum = 0;
-  const size_t step = size_t(gridDim.x) * blockDim.x;
-#pragma unroll 8
-  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += step) {
-    const uint4 v = __ldcs(data + i);
-    sum += v.x ^ v.y ^ v.z ^ v.w;
-  }
-  if (sum == 0x12345678u) *sink = sum;
-}
-
 class Operands {
  public:
   Operands(const Layer& layer, int rows)
@@ -93,18 +82,6 @@ class Operands {
   int rows_;
   CudaArray<bf16> x_, y_, w_;
 };
-
-double read_bandwidth() {
-  constexpr size_t kBytes = size_t(4) << 30;
-  const CudaArray<uint4> data(CudaMemory::kDevice, kBytes / sizeof(uint4));
-  const CudaArray<uint32_t> sink(CudaMemory::kDevice, 1);
-  CUDA_CHECK(cudaMemset(data.data(), 1, kBytes));
-  TimedGraph graph(2, Overlap::kNone, [&](int, cudaStream_t stream) {
-    read_all<<<2048, 512, 0, stream>>>(data.data(), kBytes / sizeof(uint4), sink.data());
-  });
-  replay_in_turn({&graph}, 5);
-  return double(kBytes) / graph.seconds();
-}
 
 double floor_of(const Layer& layer, int rows, double bandwidth) {
   const double n = layer.n, k = layer.k;
@@ -182,9 +159,8 @@ std::vector<Candidate> fast_schedules(const Operands& operands, const Layer& lay
 
 }  // namespace
 
-void bench_linear_cuda() {
+void bench_linear_cuda(double bandwidth) {
   const Cublas cublas;
-  const double bandwidth = read_bandwidth();
   std::printf("\nlinear, us of one launch in a graph; memory reads at %.2f TB/s%s\n", bandwidth * 1e-12,
               cublas.found() ? "" : "; no cuBLAS found: name it in $CUBLAS");
   std::printf("%6s %-8s %8s %8s %8s %8s %9s %9s %9s\n", "rows", "layer", "ours", "overlap", "cuBLAS", "floor", "/cuBLAS",
