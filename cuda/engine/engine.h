@@ -27,8 +27,8 @@ class Engine {
   /// Reads and packs the weights. @param progress gets the bytes done and the total
   void load(const std::function<void(int64_t, int64_t)>& progress);
 
-  /// Reserves what a step needs beside the cache. Steps of more rows or slices are run in several passes; but a step may
-  /// have no more than `step_slices` slices that draw. @throws Error kOutOfMemory
+  /// Reserves what a step needs beside the cache. A step of more rows is run in several passes; one of more slices is
+  /// refused. @throws Error kOutOfMemory
   void reserve(int step_rows, int step_slices);
 
   /// Reserves a cache of `pages` pages of `page_size` tokens, a multiple of 16, and prepares for sequences of up to
