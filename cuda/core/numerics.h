@@ -71,18 +71,19 @@ DETINFER_HD float exp2_f32(float x) {
   return bits_float(float_bits(p) + (float_bits(shifted) << 23));
 }
 
-/// e^x over all of f32, within 1.1 ulp: 0 below -104, infinity above 88.8, NaN for NaN. Cody-Waite reduction by ln 2 in
-/// two parts and a polynomial of degree 6 (minimax for (e^r - 1 - r) / r², error 3.2e-9); the scaling is split in two
-/// exact factors, so that subnormal results round once.
-DETINFER_HD float exp_f32(float x) {
-  // No branches, so that a loop over it is vectorised: x is brought into the range of the reduction first, and what
-  // belongs to the values outside is put in last.
-  float c = x == x ? x : 0.0f;
-  c = c > 88.8f ? 88.8f : c;
-  c = c < -104.0f ? -104.0f : c;
-  const float kRound = 12582912.0f;
-  const float shifted = fmaf(c, 1.44269504f, kRound);
-  const float n = shifted - kRound;
+/// e^c as fraction · 2^n: what exp_f32 is made of.
+struct ReducedExp {
+  float fraction;
+  float n;
+  /// n + round: its low bits are those of an integer.
+  float shifted;
+};
+
+/// Cody-Waite reduction by ln 2 in two parts and a polynomial of degree 6 (minimax for (e^r - 1 - r) / r², error 3.2e-9).
+/// @param c within [-104, 88.8] @param round 1.5·2^23, plus an integer to add to n's low bits
+DETINFER_HD ReducedExp reduce_exp(float c, float round) {
+  const float shifted = fmaf(c, 1.44269504f, round);
+  const float n = shifted - round;
   float r = fmaf(n, -0.693145752f, c);  // ln 2 to 15 bits, then the rest
   r = fmaf(n, -1.42860677e-6f, r);
   float p = fmaf(0.00139505381f, r, 0.00836891774f);
@@ -91,9 +92,21 @@ DETINFER_HD float exp_f32(float x) {
   p = fmaf(p, r, 0.5f);
   p = fmaf(p, r, 1.0f);
   p = fmaf(p, r, 1.0f);
-  const int32_t e = int32_t(n);
+  return {p, n, shifted};
+}
+
+/// e^x over all of f32, within 1.1 ulp: 0 below -104, infinity above 88.8, NaN for NaN. The scaling is split in two exact
+/// factors, so that subnormal results round once.
+DETINFER_HD float exp_f32(float x) {
+  // No branches, so that a loop over it is vectorised: x is brought into the range of the reduction first, and what
+  // belongs to the values outside is put in last.
+  float c = x == x ? x : 0.0f;
+  c = c > 88.8f ? 88.8f : c;
+  c = c < -104.0f ? -104.0f : c;
+  const ReducedExp reduced = reduce_exp(c, 12582912.0f);
+  const int32_t e = int32_t(reduced.n);
   const int32_t half = e / 2;
-  p = p * bits_float(uint32_t(half + 127) << 23) * bits_float(uint32_t(e - half + 127) << 23);
+  float p = reduced.fraction * bits_float(uint32_t(half + 127) << 23) * bits_float(uint32_t(e - half + 127) << 23);
   p = x > 88.8f ? bits_float(0x7F800000u) : p;
   p = x < -104.0f ? 0.0f : p;
   return x == x ? p : x;

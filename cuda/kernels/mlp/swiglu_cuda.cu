@@ -19,18 +19,8 @@ __device__ __forceinline__ bool is_moderate(float g) { return fabsf(g) < 64.0f; 
 /// The bits of silu() for a moderate g, in half the instructions: exp_f32() without its cases and with one exact scaling,
 /// and the division that __fdiv_rn() makes where nothing over- or underflows. Tested for every bf16.
 __device__ __forceinline__ float short_silu(float g) {
-  const float kRound = 12582912.0f;
-  const float shifted = __fmaf_rn(-g, 1.44269504f, kRound);
-  const float n = shifted - kRound;
-  float r = __fmaf_rn(n, -0.693145752f, -g);
-  r = __fmaf_rn(n, -1.42860677e-6f, r);
-  float p = __fmaf_rn(0.00139505381f, r, 0.00836891774f);
-  p = __fmaf_rn(p, r, 0.041666206f);
-  p = __fmaf_rn(p, r, 0.166665182f);
-  p = __fmaf_rn(p, r, 0.5f);
-  p = __fmaf_rn(p, r, 1.0f);
-  p = __fmaf_rn(p, r, 1.0f);
-  const float d = 1.0f + bits_float(float_bits(p) + (float_bits(shifted) << 23));
+  const ReducedExp e = reduce_exp(-g, 12582912.0f);
+  const float d = 1.0f + bits_float(float_bits(e.fraction) + (float_bits(e.shifted) << 23));
   float inverse;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(d));
   inverse = __fmaf_rn(inverse, __fmaf_rn(-d, inverse, 1.0f), inverse);

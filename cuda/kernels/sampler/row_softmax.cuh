@@ -13,18 +13,8 @@ class MassSum {
   __device__ void add(float d) {
     const float c = fmaxf(d, -30.0f);
     // 1.5·2^23, and 20 more: the low bits become the exponent of w·2^20.
-    const float kRound = 12582912.0f + 20.0f;
-    const float shifted = fmaf(c, 1.44269504f, kRound);
-    const float n = shifted - kRound;
-    float r = fmaf(n, -0.693145752f, c);
-    r = fmaf(n, -1.42860677e-6f, r);
-    float p = fmaf(0.00139505381f, r, 0.00836891774f);
-    p = fmaf(p, r, 0.041666206f);
-    p = fmaf(p, r, 0.166665182f);
-    p = fmaf(p, r, 0.5f);
-    p = fmaf(p, r, 1.0f);
-    p = fmaf(p, r, 1.0f);
-    const float scaled = bits_float(float_bits(p) + (float_bits(shifted) << 23));
+    const ReducedExp e = reduce_exp(c, 12582912.0f + 20.0f);
+    const float scaled = bits_float(float_bits(e.fraction) + (float_bits(e.shifted) << 23));
     // Adding 2^23 toward zero cuts what is below 2^23 to an integer, in the low bits of the sum. All else is exact.
     const float kCut = 8388608.0f;
     const float whole = __fadd_rz(scaled, kCut);
