@@ -12,14 +12,16 @@ const LIB_LAYERS = {
   engine: ['protocol'],
   tokenizer: ['protocol'],
   hub: ['protocol'],
+  receipt: ['engine', 'protocol'],
   grammar: ['protocol'],
   scheduler: ['grammar', 'engine', 'protocol'],
   worker: ['scheduler', 'grammar', 'tokenizer', 'engine', 'protocol'],
-  server: ['tokenizer', 'grammar', 'hub', 'worker', 'protocol'],
+  server: ['tokenizer', 'grammar', 'hub', 'worker', 'receipt', 'protocol'],
+  audit: ['receipt', 'scheduler', 'grammar', 'tokenizer', 'engine', 'protocol'],
   client: ['protocol'],
   verify: ['client', 'protocol'],
   bench: ['client', 'engine', 'protocol'],
-  cli: ['server', 'worker', 'verify', 'bench', 'client', 'tokenizer', 'hub', 'scheduler', 'engine', 'protocol'],
+  cli: ['server', 'worker', 'verify', 'audit', 'receipt', 'bench', 'client', 'tokenizer', 'hub', 'scheduler', 'engine', 'protocol'],
 };
 
 /** What each folder of cuda/ may include, besides itself. */

@@ -6,6 +6,7 @@ import { describeError, fromCommander } from './errors.js';
 import { launchCommand } from './launch.js';
 import { PACKAGE_VERSION } from './package.js';
 import { testCommand } from './test.js';
+import { verifyCommand } from './verify.js';
 
 /** The whole command line; docs/cli.md and its check are made from it, too. */
 export function buildProgram(): Command {
@@ -20,6 +21,7 @@ export function buildProgram(): Command {
     .addCommand(launchCommand().copyInheritedSettings(program))
     .addCommand(downloadCommand().copyInheritedSettings(program))
     .addCommand(testCommand())
+    .addCommand(verifyCommand())
     .addCommand(benchCommand());
 }
 

@@ -40,8 +40,8 @@ const switchFlag = (group: ServerFlag<boolean>['group'], help: string): ServerFl
 
 /**
  * The one table of `detinfer launch`: the command line's options, --help, ServerArgs and the table in docs/cli.md all
- * come from it. Names and meanings are SGLang's; detinfer's own are --threads, --max-body-size, --request-timeout,
- * --drain-timeout and --log-format.
+ * come from it. Names and meanings are SGLang's; detinfer's own are --threads, --signing-key, --max-body-size,
+ * --request-timeout, --drain-timeout and --log-format.
  */
 export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
   modelPath: {
@@ -145,6 +145,14 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     default: null,
     defaultText: 'none is asked for',
     help: 'key that clients must send as Authorization: Bearer KEY; /health, /health_generate and /metrics need none',
+  },
+  signingKey: {
+    group: 'Server',
+    value: 'FILE',
+    parse: text(),
+    default: null,
+    defaultText: 'receipts are not signed',
+    help: 'private key of Ed25519 (PEM) that signs receipts',
   },
   maxBodySize: {
     group: 'Server',

@@ -58,6 +58,8 @@ export interface ServerArgs {
   port: number;
   /** null: none is asked for. */
   apiKey: string | null;
+  /** File of a private key of Ed25519 in PEM that signs receipts; null: they are not signed. */
+  signingKey: string | null;
   /** Bytes of a request's body. */
   maxBodySize: number;
   /** Seconds that a request may take; null: no limit. */

@@ -9,6 +9,7 @@ import { GrammarCheck } from './grammar-check.js';
 import type { Metrics } from './metrics.js';
 import { prepare } from './prepare.js';
 import type { ModelLimits } from './sampling-params.js';
+import { Receipts } from './receipts.js';
 import { SeedSource } from './seeds.js';
 import { Sequence } from './sequence.js';
 import { within } from './time.js';
@@ -46,6 +47,7 @@ export class Frontend {
     private readonly args: ServerArgs,
     readonly tokenizer: Tokenizer | null,
     private readonly metrics: Metrics | null = null,
+    readonly receipts = new Receipts(args, null),
   ) {
     this.seeds = new SeedSource(args);
     this.grammars = tokenizer && new GrammarCheck(() => tokenizer.textTokens(this.limits.vocabSize));
@@ -187,6 +189,7 @@ export class Frontend {
       seeds: this.seeds,
       grammars: this.grammars,
       weightVersion: this.args.weightVersion,
+      receipts: this.receipts,
       newId: () => String(this.nextId++),
     });
     const sequences = specs.map((spec) => new Sequence(spec, this.tokenizer));

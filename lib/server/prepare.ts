@@ -3,9 +3,10 @@ import type { EngineInfo, LogprobRequest, WorkerRequest } from '../protocol/mess
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { badValue } from './errors.js';
 import type { GrammarCheck } from './grammar-check.js';
+import type { Receipts } from './receipts.js';
 import type { SeedSource } from './seeds.js';
 import type { SequenceSpec } from './sequence.js';
-import type { GenerateRequest, LogprobOptions, PromptRequest } from './validate.js';
+import type { GenerateRequest, PromptRequest } from './validate.js';
 
 /** Logprobs that one request may ask for, of all its sequences and positions: what a process can hold and send. */
 const MAX_LOGPROBS = 2 ** 23;
@@ -17,6 +18,7 @@ export interface PrepareContext {
   /** null: no tokenizer. */
   grammars: GrammarCheck | null;
   weightVersion: string;
+  receipts: Receipts;
   /** A new id for a worker's request; those of clients may be reused before a worker has forgotten them. */
   newId: () => string;
 }
@@ -39,7 +41,7 @@ function prepareCopies(request: PromptRequest, context: PrepareContext): Sequenc
   const { sampling, rids } = request;
   const { n } = sampling;
   const inputIds = encode(request, context);
-  const logprobs = request.logprobs && logprobRequest(request.logprobs, inputIds.length);
+  const logprobs = logprobRequest(request, inputIds.length);
   const stopTokens = specialStops(sampling.stopStrings, context.tokenizer);
   const eosIds = sampling.ignoreEos ? [] : eosTokenIds(context);
   const seed = sampling.seed ?? context.seeds.draw(n);
@@ -67,6 +69,7 @@ function prepareCopies(request: PromptRequest, context: PrepareContext): Sequenc
     },
     stopTokens,
     weightVersion: context.weightVersion,
+    receipts: request.withReceipt ? context.receipts : null,
   }));
 }
 
@@ -105,7 +108,9 @@ function tooLong(length: string, info: EngineInfo): DetinferError {
   return badValue(`The prompt has ${length} tokens; with at least one output token it must fit into ${limit}.`);
 }
 
-function logprobRequest(options: LogprobOptions, promptLength: number): LogprobRequest {
+/** What is asked of the worker: a receipt needs the output's logprobs, whether they are shown or not. */
+function logprobRequest({ logprobs: options, withReceipt }: PromptRequest, promptLength: number): LogprobRequest | null {
+  if (options === null) return withReceipt ? { promptStart: promptLength, top: 0, tokenIds: [] } : null;
   if (options.start > promptLength) {
     throw badValue(`logprob_start_len is ${options.start}, but the prompt has only ${promptLength} tokens.`);
   }

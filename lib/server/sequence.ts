@@ -3,6 +3,7 @@ import type { IncrementalDetokenizer } from '../tokenizer/incremental-detokenize
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { JsonList } from './json-list.js';
 import { LogprobJson } from './logprob-json.js';
+import type { Receipts } from './receipts.js';
 import { type Released, StopMatcher } from './stop-matcher.js';
 import type { PromptRequest } from './validate.js';
 
@@ -15,6 +16,8 @@ export interface SequenceSpec {
   /** Stop strings that are special tokens of the model, by token id: these the worker stops at. */
   stopTokens: ReadonlyMap<number, string>;
   weightVersion: string;
+  /** Null: the answer carries no receipt. */
+  receipts: Receipts | null;
 }
 
 /**
@@ -38,6 +41,9 @@ export class Sequence {
   private readonly logprobs: LogprobJson | null;
   private readonly keepsEntries: boolean;
   private readonly tokensJson = new JsonList();
+  /** Of the output, for the receipt. */
+  private readonly receiptLogprobs: number[] = [];
+  private receipt: string | null = null;
 
   /** @param tokenizer null: token ids only. */
   constructor(
@@ -85,6 +91,7 @@ export class Sequence {
       this.tokens.push(id);
       this.tokensJson.push(String(id));
       if (event.logprobs) this.logprobs?.addOutput(event.logprobs[i]!);
+      if (this.spec.receipts) this.receiptLogprobs.push(event.logprobs![i]!.logprob!);
       if (event.logprobs && this.keepsEntries) this.outputLogprobs.push(event.logprobs[i]!);
       if (this.detokenizer && i < trimmed && this.release(this.matcher.push(this.detokenizer.push(id)))) return;
     }
@@ -105,6 +112,7 @@ export class Sequence {
     json += `,"cached_tokens":${this.cachedTokens},"weight_version":${JSON.stringify(weightVersion)}`;
     if (this.seed !== null) json += `,"sampling_seed":${this.seed}`;
     if (this.logprobs) json += this.logprobs.fields;
+    if (this.receipt !== null) json += `,"receipt":${this.receipt}`;
     if (this.finish) json += `,"e2e_latency":${(this.finishedAt - this.startedAt) / 1000}`;
     json += index === undefined ? '}}' : `},"index":${index}}`;
     return json;
@@ -135,5 +143,12 @@ export class Sequence {
   private finishAs(finish: FinishReason): void {
     this.finish = finish;
     this.finishedAt = performance.now();
+    const { receipts, worker } = this.spec;
+    if (receipts === null) return;
+    const { inputIds, sampling, stop } = worker;
+    this.receipt = receipts.write({
+      ...{ inputIds, sampling, stop, outputIds: this.tokens },
+      ...{ logprobs: this.receiptLogprobs, finish },
+    });
   }
 }

@@ -6,6 +6,7 @@ import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo, RequestEvent } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
+import { readSigningKey } from '../receipt/signature.js';
 import { ChatTemplate } from '../tokenizer/chat-template.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { Replicas } from '../worker/replicas.js';
@@ -14,6 +15,7 @@ import { createApp } from './app.js';
 import type { Log } from './context.js';
 import { Frontend } from './frontend.js';
 import { Metrics } from './metrics.js';
+import { Receipts } from './receipts.js';
 import { within } from './time.js';
 import { readGenerateRequest } from './validate.js';
 
@@ -62,6 +64,9 @@ export interface RunningServer {
  */
 export async function startServer(args: ServerArgs, options: ServerOptions): Promise<RunningServer> {
   const folders = options.folders ?? { model: args.modelPath, tokenizer: args.tokenizerPath };
+  // What the server reports is the name that was given; what is loaded is the folder.
+  const localArgs = { ...args, modelPath: folders.model, tokenizerPath: folders.tokenizer };
+  const receipts = new Receipts(localArgs, args.signingKey === null ? null : readSigningKey(args.signingKey));
   const tokenizer = args.skipTokenizerInit ? null : Tokenizer.load(folders.tokenizer);
   const chatTemplate = tokenizer && (await loadChatTemplate(folders.tokenizer, args.chatTemplate, options.log));
   const metrics = args.enableMetrics
@@ -72,7 +77,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
         status: () => frontend.status(),
       })
     : null;
-  const frontend: Frontend = new Frontend(args, tokenizer, metrics);
+  const frontend: Frontend = new Frontend(args, tokenizer, metrics, receipts);
   const app = createApp({ args, frontend, metrics, chatTemplate, version: options.version, log: options.log });
   const url = await listen(app, args);
   let workers: Replicas | null = null;
@@ -89,9 +94,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
       onStep: (events: RequestEvent[]) => frontend.onStep(events),
       onExit,
     };
-    // What the server reports is the name that was given; what a worker loads is the folder.
-    const workerArgs = { ...args, modelPath: folders.model, tokenizerPath: folders.tokenizer };
-    workers = await Replicas.open(workerArgs, handlers, options.startWorker);
+    workers = await Replicas.open(localArgs, handlers, options.startWorker);
     frontend.attach(workers);
     if (!args.skipServerWarmup) await warmUp(frontend, args.dpSize);
   } catch (error) {

@@ -21,6 +21,8 @@ export interface PromptRequest {
   addSpecialTokens: boolean;
   sampling: SamplingParams;
   logprobs: LogprobOptions | null;
+  /** Whether the answer carries a receipt. */
+  withReceipt?: boolean;
 }
 
 export interface LogprobOptions {
@@ -72,6 +74,7 @@ export function readGenerateRequest(body: unknown, limits: ModelLimits): Generat
   const { prompts, isBatch } = readPrompts(fields, limits);
   const sampling = readSampling(fields, prompts.length, isBatch, limits);
   const logprobs = readLogprobs(fields, prompts.length, isBatch, limits);
+  const receipts = perPrompt(fields, 'return_receipt', prompts.length, isBatch, boolean, false);
   const rids = readRids(fields, prompts.length, isBatch);
   const sequences = countSequences(sampling);
   return {
@@ -81,6 +84,7 @@ export function readGenerateRequest(body: unknown, limits: ModelLimits): Generat
       addSpecialTokens: true,
       sampling: sampling[i]!,
       logprobs: logprobs[i]!,
+      withReceipt: receipts[i]!,
     })),
     isList: isBatch || sequences > 1,
     stream: fields.get('stream', boolean, false),

@@ -51,6 +51,7 @@ export function serverArgs(overrides: Partial<ServerArgs> = {}): ServerArgs {
     host: '127.0.0.1',
     port: 0,
     apiKey: null,
+    signingKey: null,
     maxBodySize: 64 * 1024 * 1024,
     requestTimeout: null,
     drainTimeout: 5,
