@@ -10,7 +10,8 @@ const id: Check = (value) => integer(value) && (value as number) >= 0 && (value 
 const listOf = (item: Check): Check => (value) => Array.isArray(value) && value.every(item);
 const orNull = (check: Check): Check => (value) => value === null || check(value);
 const digest: Check = (value) => text(value) && /^(dummy:)?sha256:[0-9a-f]{64}$/.test(value as string);
-const base64: Check = (value) => text(value) && /^[A-Za-z0-9+/]*={0,2}$/.test(value as string);
+/** The one text of its bytes. */
+const base64: Check = (value) => text(value) && Buffer.from(value as string, 'base64').toString('base64') === value;
 const oneOf = (...values: unknown[]): Check => (value) => values.includes(value);
 const bias: Check = (value) => Array.isArray(value) && value.length === 2 && id(value[0]) && number(value[1]);
 /** Exactly these fields. */

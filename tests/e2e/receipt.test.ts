@@ -117,7 +117,7 @@ describe('detinfer verify', () => {
     const cut = { ...receipt, output_ids: receipt.output_ids.slice(0, 10) };
     const logprobs = Buffer.from(receipt.logprobs, 'base64').subarray(0, 40);
     const fitted = { ...cut, logprobs: logprobs.toString('base64'), logprobs_digest: digestOf(logprobs) };
-    expect(await verify(fitted)).toEqual({ code: 1, output: expect.stringContaining('finish_reason says') });
+    expect(await verify(fitted)).toEqual({ code: 1, output: expect.stringContaining('DIFFERENT: the output does not end with') });
     const signature = await verify({ ...receipt, numeric_contract: 'x' }, '--public-key', PUBLIC_KEY);
     expect(signature).toEqual({ code: 1, output: expect.stringContaining('the signature does not fit') });
   });
