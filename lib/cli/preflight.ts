@@ -4,6 +4,7 @@ import { checkOptions } from '../engine/options.js';
 import { gpuProblem } from '../engine/probe.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { ServerArgs } from '../protocol/server-args.js';
+import { readSigningKey } from '../receipt/signature.js';
 import type { Log } from '../server/context.js';
 import type { ModelFolders } from '../server/server.js';
 import { findModelFolders } from './model-source.js';
@@ -16,6 +17,7 @@ import { findModelFolders } from './model-source.js';
 export async function preflight(args: ServerArgs, log: Log): Promise<ModelFolders> {
   checkOptions(args);
   await checkPort(args.host, args.port);
+  if (args.signingKey !== null) readSigningKey(args.signingKey);
   const problem = args.device === 'cuda' ? gpuProblem(args.baseGpuId) : null;
   if (problem !== null) throw problem;
   const folders = await findModelFolders(args, log);

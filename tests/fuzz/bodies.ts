@@ -35,7 +35,7 @@ const SAMPLING = [
   ...['skip_special_tokens', 'spaces_between_special_tokens', 'sampling_seed', 'json_schema', 'regex', 'ebnf', '__proto__', 'x'],
 ];
 const FIELDS = [
-  ...['text', 'input_ids', 'sampling_params', 'rid', 'return_logprob', 'logprob_start_len', 'top_logprobs_num', 'stream'],
+  ...['text', 'input_ids', 'sampling_params', 'rid', 'return_logprob', 'return_receipt', 'logprob_start_len', 'top_logprobs_num', 'stream'],
   ...['token_ids_logprob', 'return_text_in_logprobs', 'lora_path', 'image_data', '__proto__', 'constructor', 'unknown'],
 ];
 

@@ -28,6 +28,7 @@ describe('defaults', () => {
           prompt: 'a',
           addSpecialTokens: true,
           logprobs: null,
+          withReceipt: false,
           sampling: {
             token: {
               temperature: 1,
@@ -61,7 +62,7 @@ describe('defaults', () => {
   test('null is the default everywhere', () => {
     const bare = read({ text: 'a', rid: 'r' });
     const names = ['input_ids', 'sampling_params', 'return_logprob', 'logprob_start_len', 'top_logprobs_num'];
-    const fields = [...names, 'token_ids_logprob', 'return_text_in_logprobs', 'stream', 'image_data', 'lora_path'];
+    const fields = [...names, 'token_ids_logprob', 'return_text_in_logprobs', 'return_receipt', 'stream', 'image_data', 'lora_path'];
     expect(read({ text: 'a', rid: 'r', ...Object.fromEntries(fields.map((name) => [name, null])) })).toEqual(bare);
     const params = [
       'max_new_tokens',
@@ -295,6 +296,7 @@ describe('wrong types say which field', () => {
     [{ text: 'a', rid: 5 }, 'rid'],
     [{ text: 'a', rid: ['x'] }, 'rid'],
     [{ text: 'a', return_logprob: 1 }, 'return_logprob'],
+    [{ text: 'a', return_receipt: 'yes' }, 'return_receipt'],
     [{ text: 'a', logprob_start_len: '0' }, 'logprob_start_len'],
     [{ text: 'a', top_logprobs_num: [1] }, 'top_logprobs_num'],
     [{ text: 'a', token_ids_logprob: 5 }, 'token_ids_logprob'],
