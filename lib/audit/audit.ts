@@ -19,8 +19,8 @@ export interface Verdict {
 }
 
 /**
- * Computes an answer again from its receipt and compares every bit: log-probabilities by one scoring pass over prompt and
- * output, and what is drawn at every position. The engine must have the receipt's model, and as many tokens of KV
+ * Computes an answer again from its receipt and compares every bit: log-probabilities by one scoring pass over prompt
+ * and output, and what is drawn at every position. The engine must have the receipt's model, and as many tokens of KV
  * cache as prompt and output have.
  * @param tokenizerPath folder of tokenizer.json, which grammars need; null: there is none.
  * @throws DetinferError INVALID_RECEIPT for one that no server of this model can have written
@@ -51,8 +51,9 @@ function compare(receipt: Receipt, engine: Engine, tokenizerPath: string | null)
   const sampler = new Sampler(sampling, stop, null, matcherOf(receipt, engine, tokenizerPath));
   const sequence = { tokens: Int32Array.from([...prompt, ...outputs]), promptLength: prompt.length };
   const claimed = unpackLogprobs(Buffer.from(receipt.logprobs, 'base64'));
-  const scored = scoreTokens(engine, sequence, sampler.logprobTemperature);
-  const drawn = drawTokens(engine, sequence, specs(sampler, sequence.promptLength, outputs), sampler.logprobTemperature);
+  const { logprobTemperature } = sampler;
+  const scored = scoreTokens(engine, sequence, logprobTemperature);
+  const drawn = drawTokens(engine, sequence, specs(sampler, prompt.length, outputs), logprobTemperature);
   for (let i = 0; i < outputs.length; i++) {
     if (drawn[i] !== outputs[i]) {
       return `output token ${i}: the receipt has id ${outputs[i]}, and this model draws ${drawn[i]}`;
@@ -77,8 +78,8 @@ function matcherOf(receipt: Receipt, { info }: Engine, tokenizerPath: string | n
 }
 
 /**
- * How the token behind each position is drawn. Ends with the first output that the grammar does not allow: another one is
- * drawn there, and behind it the grammar has no state.
+ * How the token behind each position is drawn. Ends with the first output that the grammar does not allow: another one
+ * is drawn there, and behind it the grammar has no state.
  */
 function* specs(sampler: Sampler, promptLength: number, outputs: readonly number[]): Generator<SampleSpec> {
   for (const [i, token] of outputs.entries()) {
@@ -98,5 +99,7 @@ function ids(values: ArrayLike<number>): Int32Array {
 function checkIds({ prompt_ids: prompt, output_ids: outputs, sampling }: Receipt, { info }: Engine): void {
   const biased = sampling.logit_bias.map(([id]) => id);
   const unknown = [prompt, outputs, sampling.stop_token_ids, biased].flat().find((id) => id >= info.vocabSize);
-  if (unknown !== undefined) throw invalid(`The receipt has token id ${unknown}; the model has ${info.vocabSize} tokens.`);
+  if (unknown !== undefined) {
+    throw invalid(`The receipt has token id ${unknown}; the model has ${info.vocabSize} tokens.`);
+  }
 }

@@ -24,7 +24,9 @@ export function endingOf(receipt: Receipt, contextLength: number): Ending {
       return { problem: null, unchecked: 'how the output would have gone on: it was aborted' };
     case 'stop':
       if (stop >= 0 && (typeof finish.matched === 'string' || finish.matched === outputs[stop])) return RIGHT;
-      if (typeof finish.matched === 'number') return wrong(`the output does not end with the stop token ${finish.matched}`);
+      if (typeof finish.matched === 'number') {
+        return wrong(`the output does not end with the stop token ${finish.matched}`);
+      }
       return { problem: null, unchecked: `that the text ends with the stop string ${JSON.stringify(finish.matched)}` };
     case 'length':
       if (stop >= 0) return wrong(`the output ends with the stop token ${outputs[stop]}, and finish_reason is length`);

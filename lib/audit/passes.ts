@@ -29,9 +29,9 @@ export function scoreTokens(engine: Engine, { tokens, promptLength }: Sequence, 
 }
 
 /**
- * The token that is drawn at each position of the output, after the tokens that the sequence has before it. Many positions
- * go through the model in one step, each as a decode of its own over the keys and values of scoreTokens(); writing those
- * of its own token again changes no bit.
+ * The token that is drawn at each position of the output, after the tokens that the sequence has before it. Many
+ * positions go through the model in one step, each as a decode of its own over the keys and values of scoreTokens();
+ * writing those of its own token again changes no bit.
  * @returns as many tokens as there are specs
  */
 export function drawTokens(

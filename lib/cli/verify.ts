@@ -57,13 +57,13 @@ const FLAGS: ClientFlag[] = [
   },
 ];
 
-/** `detinfer verify`: exit code 0 when an answer is as its receipt says, 1 when not, 2 when that could not be checked. */
+/** `detinfer verify`: exit code 0 when an answer is as its receipt says, 1 when not, 2 when it could not be checked. */
 export function verifyCommand(): Command {
   const command = new Command('verify')
     .description('compute an answer again from its receipt, on any device, and compare every bit')
     .argument('<receipt>', 'file with the meta_info.receipt of an answer');
   return addFlags(exitWithTwoOnBadFlags(command), FLAGS)
-    .addHelpText('after', '\nExit code 0: VERIFIED; 1: DIFFERENT, with the first token that differs; 2: could not check.')
+    .addHelpText('after', '\nExit code 0: VERIFIED; 1: DIFFERENT, with the first token that is; 2: could not check.')
     .action(async (path: string) => {
       await setExitCode(() => verify(path, command.opts<Flags>()));
     });
@@ -80,7 +80,7 @@ async function verify(path: string, flags: Flags): Promise<number> {
   }
   if (receipt.numeric_contract !== NUMERIC_CONTRACT) {
     throw invalid(
-      `The receipt is of the numeric contract ${receipt.numeric_contract}, and this detinfer has ${NUMERIC_CONTRACT}. ` +
+      `The receipt is of the contract ${receipt.numeric_contract}, and this detinfer has ${NUMERIC_CONTRACT}. ` +
         'Check it with a version that has the same.',
     );
   }
@@ -133,7 +133,7 @@ async function checkModel({ model }: Receipt, source: ModelSource): Promise<void
   for (const part of ['config', 'weights', 'tokenizer'] as const) {
     if (found[part] === model[part]) continue;
     throw invalid(
-      `The receipt is of another model: its ${part} have the digest ${model[part]}, and those given have ${found[part]}. ` +
+      `The receipt is of another model: the digest of ${part} is ${model[part]} there, and ${found[part]} here. ` +
         'Pass the model that answered, with the same --json-model-override-args and --load-format.',
     );
   }

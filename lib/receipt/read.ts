@@ -30,6 +30,8 @@ const finish: Check = (value) => {
   return forms.some((isForm) => isForm(value));
 };
 
+const signature = object({ algorithm: oneOf('ed25519'), key: digest, value: base64 });
+
 const FIELDS: Record<keyof Receipt, Check> = {
   version: oneOf(RECEIPT_VERSION),
   numeric_contract: text,
@@ -45,7 +47,7 @@ const FIELDS: Record<keyof Receipt, Check> = {
   finish_reason: finish,
   logprobs: base64,
   logprobs_digest: digest,
-  signature: (value) => value === undefined || object({ algorithm: oneOf('ed25519'), key: digest, value: base64 })(value),
+  signature: (value) => value === undefined || signature(value),
 };
 
 /**
@@ -70,7 +72,9 @@ export function parseReceipt(source: string): Receipt {
     );
   }
   const unknown = Object.keys(value).find((key) => !Object.hasOwn(FIELDS, key));
-  if (unknown !== undefined) throw invalid(`The receipt has a field ${JSON.stringify(unknown)} that version 1 does not know.`);
+  if (unknown !== undefined) {
+    throw invalid(`The receipt has a field ${JSON.stringify(unknown)} that version ${RECEIPT_VERSION} does not know.`);
+  }
   for (const [key, check] of Object.entries(FIELDS)) {
     if (!check((value as Record<string, unknown>)[key])) throw invalid(`The receipt's ${key} is missing or malformed.`);
   }

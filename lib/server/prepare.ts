@@ -109,8 +109,9 @@ function tooLong(length: string, info: EngineInfo): DetinferError {
 }
 
 /** What is asked of the worker: a receipt needs the output's logprobs, whether they are shown or not. */
-function logprobRequest({ logprobs: options, withReceipt }: PromptRequest, promptLength: number): LogprobRequest | null {
-  if (options === null) return withReceipt ? { promptStart: promptLength, top: 0, tokenIds: [] } : null;
+function logprobRequest(request: PromptRequest, promptLength: number): LogprobRequest | null {
+  const options = request.logprobs;
+  if (options === null) return request.withReceipt ? { promptStart: promptLength, top: 0, tokenIds: [] } : null;
   if (options.start > promptLength) {
     throw badValue(`logprob_start_len is ${options.start}, but the prompt has only ${promptLength} tokens.`);
   }

@@ -17,8 +17,8 @@ export class Receipts {
   ) {}
 
   /**
-   * Resolves when receipts can be written. The first call reads the model's files, in a thread; servers that nobody asks
-   * for receipts never do. @throws DetinferError when they can't be read; the next call tries again.
+   * Resolves when receipts can be written. The first call reads the model's files, in a thread; servers that nobody
+   * asks for receipts never do. @throws DetinferError when they can't be read; the next call tries again.
    */
   prepare(): Promise<void> {
     return (this.reading ??= this.read());

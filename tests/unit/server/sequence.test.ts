@@ -12,7 +12,8 @@ function makeSequence(sampling: object): Sequence {
   const { token } = request!.sampling;
   const stop = { stopTokenIds: [], minNewTokens: 0, maxNewTokens: 100 };
   const worker = { id: '0', inputIds: [1], outputIds: [], sampling: { ...token, seed: 0 }, stop, logprobs: null };
-  const spec = { rids: ['r'], request: request!, worker, stopTokens: new Map<number, string>(), weightVersion: 'v', receipts: null };
+  const stopTokens = new Map<number, string>();
+  const spec = { rids: ['r'], request: request!, worker, stopTokens, weightVersion: 'v', receipts: null };
   return new Sequence(spec, demoTokenizer);
 }
 
