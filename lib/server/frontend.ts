@@ -102,11 +102,11 @@ export class Frontend {
    * Aborts what runs under a name: a sequence, the copies of a prompt, or a batch; null: everything. Aborted sequences
    * finish with what they have so far and finish_reason abort.
    */
-  abort(rid: string | null): void {
+  abort(rid: string | null, message: string): void {
     const workers = this.readyWorkers;
     const isMeant = ({ sequence, isDropped }: Live) => !isDropped && (rid === null || sequence.rids.includes(rid));
     const ids = [...this.live].filter(([, entry]) => isMeant(entry)).map(([id]) => id);
-    if (ids.length > 0) workers.abort(ids, 'aborted by /abort_request');
+    if (ids.length > 0) workers.abort(ids, message);
   }
 
   /** Fails a request and stops its sequences: nobody waits for them any more. */
@@ -161,10 +161,11 @@ export class Frontend {
 
   /**
    * Runs one token through a worker, however long the queue is. Any sign of life counts, so that a busy worker need
-   * not get as far as this token.
+   * not get as far as this token, and one that is paused only answers.
    */
   async isAlive(limitMs: number): Promise<boolean> {
     if (!this.isReady) return false;
+    if (this.workers!.isPaused) return this.answers(limitMs);
     const body = { input_ids: [0], sampling_params: { max_new_tokens: 1, temperature: 0 } };
     const probe = this.start(readGenerateRequest(body, this.limits), null);
     let isAlive = false;
@@ -177,6 +178,12 @@ export class Frontend {
     await within(limitMs, Promise.race([step, probe.done.catch(() => {})]));
     this.abandon(probe, new DetinferError('NOT_READY', 'the health check is over'));
     return isAlive && this.isReady;
+  }
+
+  /** Whether a worker says that it is there; while generation is paused it could not do more. */
+  private async answers(limitMs: number): Promise<boolean> {
+    const status = await within(limitMs, this.readyWorkers.status());
+    return status !== undefined && status.replicas.length > 0;
   }
 
   private start(request: GenerateRequest, metrics: Metrics | null): Generation {

@@ -31,6 +31,7 @@ export class Replica {
   load = 0;
   /** Workers that failed, or failed to start, since one did a step. */
   private failures = 0;
+  private isPaused = false;
   private readonly closing = new AbortController();
   /** Never rejects. */
   private starting: Promise<void> = Promise.resolve();
@@ -53,6 +54,12 @@ export class Replica {
     this.starting = launched.catch(() => {});
     await launched;
     return this.worker!.info;
+  }
+
+  /** Whether the worker plans steps, and every worker after it. */
+  setPaused(isPaused: boolean): void {
+    this.isPaused = isPaused;
+    this.worker?.setPaused(isPaused);
   }
 
   /** Ends the worker, or the start of one. */
@@ -79,6 +86,8 @@ export class Replica {
       this.closing.signal,
     );
     info = worker.info;
+    // Before any request can reach it.
+    if (this.isPaused) worker.setPaused(true);
     this.worker = worker;
   }
 

@@ -15,6 +15,7 @@ export interface ReplicasStatus {
   scheduler: SchedulerStatus;
   /** One for each replica that is up. */
   replicas: SchedulerStatus[];
+  isPaused: boolean;
   /** Workers that were lost since the start. */
   workerDeaths: number;
   /** How often a request was taken up by another worker. */
@@ -44,6 +45,7 @@ export class Replicas {
   private replays = 0;
   private promptTokens = 0;
   private cachedTokens = 0;
+  private paused = false;
 
   private constructor(
     args: ServerArgs,
@@ -86,6 +88,11 @@ export class Replicas {
     return this.replicas.some(({ worker }) => worker !== null);
   }
 
+  /** Whether no step is planned. Requests are taken anyway, and wait. */
+  get isPaused(): boolean {
+    return this.paused;
+  }
+
   /** Requests that can run at the same time. */
   get capacity(): number {
     return this.replicas.length * this.info.maxRunningRequests;
@@ -112,6 +119,13 @@ export class Replicas {
     this.waiting = this.waiting.filter(({ abortMessage }) => abortMessage === null);
   }
 
+  /** Stops planning steps, or goes on. Resolves when all workers heed it. */
+  async setPaused(isPaused: boolean): Promise<void> {
+    this.paused = isPaused;
+    for (const replica of this.replicas) replica.setPaused(isPaused);
+    await this.status();
+  }
+
   /** Empties all prefix caches, unless requests are live. */
   async flushCache(): Promise<{ success: boolean; message: string }> {
     if (this.waiting.length > 0) {
@@ -132,7 +146,8 @@ export class Replicas {
     const scheduler = addStatuses(replicas);
     scheduler.waitingRequests += this.waiting.length;
     scheduler.cacheHitRate = this.promptTokens === 0 ? 0 : this.cachedTokens / this.promptTokens;
-    return { scheduler, replicas, workerDeaths: this.workerDeaths, replays: this.replays };
+    const { isPaused, workerDeaths, replays } = this;
+    return { scheduler, replicas, isPaused, workerDeaths, replays };
   }
 
   /** Aborts what is live and ends all workers. */
