@@ -25,10 +25,18 @@ interface Live {
   metrics: Metrics | null;
 }
 
+/** Where the weights come from, by the name that was given, and the version that answers report. */
+export interface Weights {
+  modelPath: string;
+  version: string;
+}
+
 /**
  * Stands between HTTP and the workers: turns requests into theirs and their events into answers.
  */
 export class Frontend {
+  /** What is served now. */
+  weights: Weights;
   private workers: Replicas | null = null;
   private refusal: DetinferError | null = new DetinferError('NOT_READY', 'The model is loading; try again later.');
   private readonly seeds: SeedSource;
@@ -47,6 +55,7 @@ export class Frontend {
     readonly tokenizer: Tokenizer | null,
     private readonly metrics: Metrics | null = null,
   ) {
+    this.weights = { modelPath: args.modelPath, version: args.weightVersion };
     this.seeds = new SeedSource(args);
     this.grammars = tokenizer && new GrammarCheck(() => tokenizer.textTokens(this.limits.vocabSize));
   }
@@ -121,6 +130,15 @@ export class Frontend {
     if (ids.length > 0) this.workers!.abort(ids, error.message);
   }
 
+  /** Serves other weights; see Replicas.updateWeights. */
+  updateWeights(weights: Weights, abortMessage: string | null): Promise<number> {
+    const updating = this.readyWorkers.updateWeights(weights.modelPath, abortMessage);
+    return updating.then((waited) => {
+      this.weights = weights;
+      return waited;
+    });
+  }
+
   /** Takes in what a step of a worker brought. */
   onStep(events: RequestEvent[]): void {
     const stopped: string[] = [];
@@ -135,6 +153,8 @@ export class Frontend {
         this.abandon(entry.generation, error);
         continue;
       }
+      // Only now is it certain: a request may have waited for other weights.
+      if (event.prompt) entry.sequence.weightVersion = this.weights.version;
       entry.sequence.apply(event);
       entry.metrics?.applied(entry.sequence, event);
       if (entry.sequence.finish) {
@@ -193,7 +213,7 @@ export class Frontend {
       tokenizer: this.tokenizer,
       seeds: this.seeds,
       grammars: this.grammars,
-      weightVersion: this.args.weightVersion,
+      weightVersion: this.weights.version,
       newId: () => String(this.nextId++),
     });
     const sequences = specs.map((spec) => new Sequence(spec, this.tokenizer));
