@@ -152,6 +152,7 @@ describe('/update_weights_from_disk', () => {
     const { generate, post, loaded } = await start({ dpSize: 2 });
     const bad = modelFolder(renameTensor);
     const waiting = post(UPDATE, { model_path: bad, weight_version: 'v2' });
+    await until(() => loaded.includes(bad));
     const second = await post(UPDATE, { model_path: other });
     expect(second.json.message).toContain('another update of the weights is under way');
     expect((await waiting).json).toMatchObject({ success: false, message: expect.stringContaining('model.norm.weight') });
