@@ -13,7 +13,8 @@ import type { Replica } from './replica.js';
  */
 export function checkNewWeights(modelPath: string, served: ServerArgs, info: EngineInfo): void {
   if (!statSync(modelPath, { throwIfNoEntry: false })?.isDirectory()) {
-    throw new DetinferError('INVALID_MODEL', `${modelPath} is no local folder; a model of the hub must be downloaded first`);
+    const message = `${modelPath} is no local folder; a model of the hub must be downloaded first`;
+    throw new DetinferError('INVALID_MODEL', message);
   }
   const folder = readModelFolder(modelPath, served.jsonModelOverrideArgs);
   for (const key of ['architectures', 'modelType', 'vocabSize', 'eosTokenIds'] as const) {

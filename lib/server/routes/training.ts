@@ -40,7 +40,8 @@ export function trainingRoutes(app: FastifyInstance, { frontend, log }: ServerCo
     if (modelPath === '') throw badValue('Give model_path: the folder of the new weights.');
     // The keys and values of old weights are of no use to new ones: false can't be heeded, and does no harm.
     fields.get('flush_cache', boolean, true);
-    const abortMessage = fields.get('abort_all_requests', boolean, false) ? 'aborted by /update_weights_from_disk' : null;
+    const abortsAll = fields.get('abort_all_requests', boolean, false);
+    const abortMessage = abortsAll ? 'aborted by /update_weights_from_disk' : null;
     const version = fields.get('weight_version', string, frontend.weights.version);
     const update = await updateWeights({ modelPath, version }, abortMessage);
     log(update.success ? 'info' : 'error', `update_weights_from_disk: ${update.message}`);
