@@ -108,6 +108,8 @@ export type ToWorker =
   | { type: 'abort'; ids: string[]; message: string }
   | { type: 'flushCache'; callId: number }
   | { type: 'status'; callId: number }
+  /** Plan no step while paused; everything else goes on. */
+  | { type: 'pause'; isPaused: boolean }
   /** Finish nothing more: abort what is live and exit with code 0. */
   | { type: 'shutdown' };
 

@@ -13,6 +13,7 @@ import { metricsRoute } from './routes/metrics.js';
 import { notFoundRoute } from './routes/not-found.js';
 import { openAIRoutes } from './routes/openai.js';
 import { tokenizeRoutes } from './routes/tokenize.js';
+import { trainingRoutes } from './routes/training.js';
 
 /** How long a client may take to send a request. */
 const RECEIVE_LIMIT_MS = 120_000;
@@ -41,6 +42,7 @@ export function createApp(context: ServerContext): FastifyInstance {
   openAIRoutes(app, context);
   adminRoutes(app, context);
   tokenizeRoutes(app, context);
+  trainingRoutes(app, context);
   if (context.metrics) metricsRoute(app, context.metrics);
   return app;
 }

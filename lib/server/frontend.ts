@@ -26,10 +26,18 @@ interface Live {
   metrics: Metrics | null;
 }
 
+/** Where the weights come from, by the name that was given, and the version that answers report. */
+export interface Weights {
+  modelPath: string;
+  version: string;
+}
+
 /**
  * Stands between HTTP and the workers: turns requests into theirs and their events into answers.
  */
 export class Frontend {
+  /** What is served now. */
+  weights: Weights;
   private workers: Replicas | null = null;
   private refusal: DetinferError | null = new DetinferError('NOT_READY', 'The model is loading; try again later.');
   private readonly seeds: SeedSource;
@@ -49,6 +57,7 @@ export class Frontend {
     private readonly metrics: Metrics | null = null,
     readonly receipts = new Receipts(args, null),
   ) {
+    this.weights = { modelPath: args.modelPath, version: args.weightVersion };
     this.seeds = new SeedSource(args);
     this.grammars = tokenizer && new GrammarCheck(() => tokenizer.textTokens(this.limits.vocabSize));
   }
@@ -104,11 +113,11 @@ export class Frontend {
    * Aborts what runs under a name: a sequence, the copies of a prompt, or a batch; null: everything. Aborted sequences
    * finish with what they have so far and finish_reason abort.
    */
-  abort(rid: string | null): void {
+  abort(rid: string | null, message: string): void {
     const workers = this.readyWorkers;
     const isMeant = ({ sequence, isDropped }: Live) => !isDropped && (rid === null || sequence.rids.includes(rid));
     const ids = [...this.live].filter(([, entry]) => isMeant(entry)).map(([id]) => id);
-    if (ids.length > 0) workers.abort(ids, 'aborted by /abort_request');
+    if (ids.length > 0) workers.abort(ids, message);
   }
 
   /** Fails a request and stops its sequences: nobody waits for them any more. */
@@ -121,6 +130,15 @@ export class Frontend {
       ids.push(id);
     }
     if (ids.length > 0) this.workers!.abort(ids, error.message);
+  }
+
+  /** Serves other weights; see Replicas.updateWeights. */
+  updateWeights(weights: Weights, abortMessage: string | null): Promise<number> {
+    const updating = this.readyWorkers.updateWeights(weights.modelPath, abortMessage);
+    return updating.then((waited) => {
+      this.weights = weights;
+      return waited;
+    });
   }
 
   /** Takes in what a step of a worker brought. */
@@ -137,6 +155,8 @@ export class Frontend {
         this.abandon(entry.generation, error);
         continue;
       }
+      // Only now is it certain: a request may have waited for other weights.
+      if (event.prompt) entry.sequence.weightVersion = this.weights.version;
       entry.sequence.apply(event);
       entry.metrics?.applied(entry.sequence, event);
       if (entry.sequence.finish) {
@@ -163,10 +183,11 @@ export class Frontend {
 
   /**
    * Runs one token through a worker, however long the queue is. Any sign of life counts, so that a busy worker need
-   * not get as far as this token.
+   * not get as far as this token, and one that is paused only answers.
    */
   async isAlive(limitMs: number): Promise<boolean> {
     if (!this.isReady) return false;
+    if (this.workers!.isPaused) return this.answers(limitMs);
     const body = { input_ids: [0], sampling_params: { max_new_tokens: 1, temperature: 0 } };
     const probe = this.start(readGenerateRequest(body, this.limits), null);
     let isAlive = false;
@@ -181,6 +202,12 @@ export class Frontend {
     return isAlive && this.isReady;
   }
 
+  /** Whether a worker says that it is there; while generation is paused it could not do more. */
+  private async answers(limitMs: number): Promise<boolean> {
+    const status = await within(limitMs, this.readyWorkers.status());
+    return status !== undefined && status.replicas.length > 0;
+  }
+
   private start(request: GenerateRequest, metrics: Metrics | null): Generation {
     const workers = this.readyWorkers;
     const specs = prepare(request, {
@@ -188,7 +215,7 @@ export class Frontend {
       tokenizer: this.tokenizer,
       seeds: this.seeds,
       grammars: this.grammars,
-      weightVersion: this.args.weightVersion,
+      weightVersion: this.weights.version,
       receipts: this.receipts,
       newId: () => String(this.nextId++),
     });

@@ -15,6 +15,7 @@ export interface SequenceSpec {
   worker: WorkerRequest;
   /** Stop strings that are special tokens of the model, by token id: these the worker stops at. */
   stopTokens: ReadonlyMap<number, string>;
+  /** Of the weights that are served when it arrives. */
   weightVersion: string;
   /** Null: the answer carries no receipt. */
   receipts: Receipts | null;
@@ -30,6 +31,8 @@ export class Sequence {
   text = '';
   finish: FinishReason | null = null;
   cachedTokens = 0;
+  /** Of the weights that it runs with, once it has begun. */
+  weightVersion: string;
   /** In milliseconds of performance.now(). */
   readonly startedAt = performance.now();
   /** The entries themselves, where LogprobOptions asks for them. */
@@ -52,6 +55,7 @@ export class Sequence {
   ) {
     const { sampling, logprobs } = spec.request;
     this.rids = spec.rids;
+    this.weightVersion = spec.weightVersion;
     this.detokenizer = tokenizer?.detokenizer(sampling.skipSpecialTokens) ?? null;
     this.matcher = new StopMatcher(sampling.stopStrings, sampling.stopRegexes, sampling.noStopTrim);
     const tokenText = tokenizer && logprobs?.withText ? (id: number) => tokenizer.decode([id]) : null;
@@ -103,13 +107,13 @@ export class Sequence {
    * tokenizer there is no text.
    */
   render(index?: number): string {
-    const { worker, weightVersion } = this.spec;
+    const { worker } = this.spec;
     let json = '{';
     if (this.detokenizer) json += `"text":${JSON.stringify(this.text)},`;
     json += `"output_ids":${this.tokensJson},"meta_info":{"id":${JSON.stringify(this.rid)}`;
     json += `,"finish_reason":${JSON.stringify(this.finish)}`;
     json += `,"prompt_tokens":${worker.inputIds.length},"completion_tokens":${this.tokens.length}`;
-    json += `,"cached_tokens":${this.cachedTokens},"weight_version":${JSON.stringify(weightVersion)}`;
+    json += `,"cached_tokens":${this.cachedTokens},"weight_version":${JSON.stringify(this.weightVersion)}`;
     if (this.seed !== null) json += `,"sampling_seed":${this.seed}`;
     if (this.logprobs) json += this.logprobs.fields;
     if (this.receipt !== null) json += `,"receipt":${this.receipt}`;

@@ -110,7 +110,8 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     const shuttingDown = new DetinferError('SHUTTING_DOWN', 'The server is shutting down.');
     frontend.refuse(shuttingDown);
     const closing = app.close();
-    await frontend.untilIdle(args.drainTimeout * 1000);
+    // What is paused would not end.
+    if (!running.isPaused) await frontend.untilIdle(args.drainTimeout * 1000);
     frontend.fail(shuttingDown);
     await running.shutdown();
     await finishClosing(app, closing);

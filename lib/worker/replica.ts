@@ -31,13 +31,16 @@ export class Replica {
   load = 0;
   /** Workers that failed, or failed to start, since one did a step. */
   private failures = 0;
-  private readonly closing = new AbortController();
+  private isPaused = false;
+  /** Aborted to end the worker, or the start of one. */
+  private ending = new AbortController();
+  private isClosed = false;
   /** Never rejects. */
   private starting: Promise<void> = Promise.resolve();
 
   constructor(
     readonly index: number,
-    private readonly args: ServerArgs,
+    private args: ServerArgs,
     private readonly handlers: ReplicaHandlers,
     private readonly start: typeof startWorker,
   ) {}
@@ -55,37 +58,81 @@ export class Replica {
     return this.worker!.info;
   }
 
-  /** Ends the worker, or the start of one. */
+  /** Whether the worker plans steps, and every worker after it. */
+  setPaused(isPaused: boolean): void {
+    this.isPaused = isPaused;
+    this.worker?.setPaused(isPaused);
+  }
+
+  /** Ends the worker, or the start of one, for good. */
   async close(): Promise<void> {
-    this.closing.abort();
+    this.isClosed = true;
+    this.ending.abort();
     await this.starting;
     await this.worker?.shutdown();
     this.worker = null;
   }
 
+  /**
+   * Loads the weights of another folder into a new worker, after the end of the old one, whose requests are forgotten.
+   * @param info of the model: the new one must have the same.
+   * @throws DetinferError why not. There is no worker then: restore() starts one.
+   */
+  async reload(modelPath: string, info: EngineInfo): Promise<void> {
+    await this.leave(modelPath);
+    if (this.isClosed) throw new DetinferError('SHUTTING_DOWN', 'the server is shutting down');
+    const args = { ...this.args, maxTotalTokens: info.maxTotalTokens };
+    const loaded = this.launch(args, () => {}).then(() => this.checkModel(info));
+    this.starting = loaded.catch(() => {});
+    await loaded;
+  }
+
+  /** Goes back to the folder that was served before a reload that failed here or elsewhere, however long it takes. */
+  async restore(modelPath: string, info: EngineInfo): Promise<void> {
+    await this.leave(modelPath);
+    if (this.isClosed) return;
+    this.starting = this.startAnother(info);
+    await this.starting;
+  }
+
+  /** Ends the worker, or the start of one; the next one serves another folder. */
+  private async leave(modelPath: string): Promise<void> {
+    this.ending.abort();
+    await this.starting;
+    const { worker } = this;
+    // What it still says is of no interest: its requests may go on elsewhere.
+    this.worker = null;
+    this.load = 0;
+    await worker?.shutdown();
+    this.args = { ...this.args, modelPath };
+    this.ending = new AbortController();
+  }
+
   private async launch(args: ServerArgs, onProgress: ReplicaHandlers['onProgress']): Promise<void> {
-    let info: EngineInfo | null = null;
-    const worker = await this.start(
+    let worker: WorkerHandle | null = null;
+    worker = await this.start(
       args,
       {
         log: this.handlers.log,
         onProgress,
         onStep: (events) => {
+          if (this.worker !== worker) return;
           this.failures = 0;
           this.handlers.onStep(events);
         },
-        onExit: (error, wasKilled) => this.replace(info!, error, wasKilled),
+        onExit: (error, wasKilled) => this.replace(worker!.info, error, wasKilled),
       },
-      this.closing.signal,
+      this.ending.signal,
     );
-    info = worker.info;
+    // Before any request can reach it.
+    if (this.isPaused) worker.setPaused(true);
     this.worker = worker;
   }
 
   private replace(info: EngineInfo, error: DetinferError, wasKilled: boolean): void {
     this.worker = null;
     this.load = 0;
-    if (this.closing.signal.aborted) return;
+    if (this.ending.signal.aborted) return;
     this.handlers.log('error', `worker ${this.index} is gone, starting another: ${error.code}: ${error.message}`);
     if (!wasKilled) this.failures++;
     this.starting = this.startAnother(info);
@@ -93,7 +140,7 @@ export class Replica {
   }
 
   private async startAnother(info: EngineInfo): Promise<void> {
-    const { signal } = this.closing;
+    const { signal } = this.ending;
     const began = performance.now();
     // The length of an answer may depend on the size of the KV cache, so it must not follow the memory that is free now.
     const args = { ...this.args, maxTotalTokens: info.maxTotalTokens };
@@ -122,7 +169,7 @@ export class Replica {
     if (isDeepStrictEqual(worker.info, info)) return;
     this.worker = null;
     await worker.shutdown();
-    throw new DetinferError('INVALID_MODEL', 'the model folder holds another model than at the first start');
+    throw new DetinferError('INVALID_MODEL', `${this.args.modelPath} holds another model than was served before`);
   }
 }
 

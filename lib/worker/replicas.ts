@@ -6,6 +6,7 @@ import { PrefixRouter } from './prefix-router.js';
 import { Replica, replicaArgs } from './replica.js';
 import { addStatuses } from './scheduler-status.js';
 import { startWorker, type WorkerHandlers } from './supervisor.js';
+import { checkNewWeights, reloadAll } from './weight-update.js';
 
 /** Starts that may fail in a row before the server gives up. */
 const MAX_FAILED_STARTS = 6;
@@ -15,6 +16,7 @@ export interface ReplicasStatus {
   scheduler: SchedulerStatus;
   /** One for each replica that is up. */
   replicas: SchedulerStatus[];
+  isPaused: boolean;
   /** Workers that were lost since the start. */
   workerDeaths: number;
   /** How often a request was taken up by another worker. */
@@ -44,9 +46,14 @@ export class Replicas {
   private replays = 0;
   private promptTokens = 0;
   private cachedTokens = 0;
+  private paused = false;
+  /** Requests from this arrival on wait for the end of an update of the weights. */
+  private heldFrom = Infinity;
+  /** Of an update, which waits for the requests before it. */
+  private onDrained: () => void = () => {};
 
   private constructor(
-    args: ServerArgs,
+    private args: ServerArgs,
     /** onExit is called when no worker can be started any more. */
     private readonly handlers: WorkerHandlers,
     start: typeof startWorker,
@@ -86,6 +93,11 @@ export class Replicas {
     return this.replicas.some(({ worker }) => worker !== null);
   }
 
+  /** Whether no step is planned. Requests are taken anyway, and wait. */
+  get isPaused(): boolean {
+    return this.paused;
+  }
+
   /** Requests that can run at the same time. */
   get capacity(): number {
     return this.replicas.length * this.info.maxRunningRequests;
@@ -112,6 +124,40 @@ export class Replicas {
     this.waiting = this.waiting.filter(({ abortMessage }) => abortMessage === null);
   }
 
+  /** Stops planning steps, or goes on. Resolves when all workers heed it. */
+  async setPaused(isPaused: boolean): Promise<void> {
+    this.paused = isPaused;
+    for (const replica of this.replicas) replica.setPaused(isPaused);
+    await this.status();
+  }
+
+  /**
+   * Serves the weights of another folder. Requests that have come before end with the old weights, those that come
+   * meanwhile begin with the new ones. While paused nothing ends: then requests without output begin with the new
+   * weights, and others are in the way.
+   * @param abortMessage not null: requests that have come before are aborted.
+   * @returns how many requests waited for it.
+   * @throws DetinferError why the old weights are served still.
+   */
+  async updateWeights(modelPath: string, abortMessage: string | null): Promise<number> {
+    if (this.heldFrom !== Infinity) throw new DetinferError('NOT_READY', 'another update of the weights is under way');
+    checkNewWeights(modelPath, this.args, this.info);
+    this.heldFrom = this.arrivals;
+    try {
+      if (abortMessage !== null) this.abort([...this.live.keys()], abortMessage);
+      if (this.isPaused && abortMessage === null) this.withdrawAll();
+      else await this.drain();
+      this.heldFrom = 0;
+      await reloadAll(this.replicas, this.args.modelPath, modelPath, this.info);
+      this.args = { ...this.args, modelPath };
+      return this.waiting.length;
+    } finally {
+      for (const { index } of this.replicas) this.router.forget(index);
+      this.heldFrom = Infinity;
+      this.dispatch();
+    }
+  }
+
   /** Empties all prefix caches, unless requests are live. */
   async flushCache(): Promise<{ success: boolean; message: string }> {
     if (this.waiting.length > 0) {
@@ -132,7 +178,8 @@ export class Replicas {
     const scheduler = addStatuses(replicas);
     scheduler.waitingRequests += this.waiting.length;
     scheduler.cacheHitRate = this.promptTokens === 0 ? 0 : this.cachedTokens / this.promptTokens;
-    return { scheduler, replicas, workerDeaths: this.workerDeaths, replays: this.replays };
+    const { isPaused, workerDeaths, replays } = this;
+    return { scheduler, replicas, isPaused, workerDeaths, replays };
   }
 
   /** Aborts what is live and ends all workers. */
@@ -194,9 +241,40 @@ export class Replicas {
       trialEnds ||= entry === this.trial;
     }
     this.handlers.onStep(events);
+    this.noticeDrained();
     if (!trialEnds) return;
     this.trial = null;
     this.dispatch();
+  }
+
+  private get mustDrain(): boolean {
+    return [...this.live.values()].some((entry) => !this.isHeld(entry));
+  }
+
+  private isHeld({ arrival }: LiveRequest): boolean {
+    return arrival >= this.heldFrom;
+  }
+
+  /** Resolves when all requests that are not held have ended. */
+  private async drain(): Promise<void> {
+    if (this.mustDrain) await new Promise<void>((resolve) => (this.onDrained = resolve));
+  }
+
+  private noticeDrained(): void {
+    if (this.heldFrom !== Infinity && !this.mustDrain) this.onDrained();
+  }
+
+  /** Takes all requests back from the workers, none of which may have output. */
+  private withdrawAll(): void {
+    const entries = [...this.live.values()];
+    const begun = entries.filter(({ request }) => request.outputIds.length > 0).length;
+    if (begun > 0) {
+      const advice = 'continue generation, or pass abort_all_requests';
+      throw new DetinferError('NOT_READY', `generation is paused in the middle of ${begun} answers: ${advice}`);
+    }
+    for (const entry of entries) entry.replica = null;
+    this.waiting = entries;
+    this.trial = null;
   }
 
   private onDown(replica: Replica, error: DetinferError, wasKilled: boolean): void {
@@ -243,6 +321,7 @@ export class Replicas {
     for (const { request } of entries) this.live.delete(request.id);
     const events = entries.map(({ request }) => ({ id: request.id, tokens: [], finish }));
     setImmediate(() => this.handlers.onStep(events));
+    this.noticeDrained();
   }
 
   /** Gives waiting requests to workers, as far as there are some. */
@@ -250,8 +329,8 @@ export class Replicas {
     this.startTrial();
     const open = this.replicas.filter((replica) => replica.worker !== null && replica !== this.trial?.replica);
     if (open.length === 0) return;
-    const given = this.waiting.filter((entry) => !isSuspect(entry));
-    this.waiting = this.waiting.filter(isSuspect);
+    const given = this.waiting.filter((entry) => !isSuspect(entry) && !this.isHeld(entry));
+    this.waiting = this.waiting.filter((entry) => isSuspect(entry) || this.isHeld(entry));
     for (const entry of given) {
       this.assign(entry, this.replicas[this.router.choose(entry.request.inputIds, open)]!);
     }
@@ -261,7 +340,7 @@ export class Replicas {
 
   private startTrial(): void {
     if (this.trial !== null) return;
-    const suspect = this.waiting.find(isSuspect);
+    const suspect = this.waiting.find((entry) => isSuspect(entry) && !this.isHeld(entry));
     const [replica] = this.replicas.filter(({ worker }) => worker !== null).sort((a, b) => a.load - b.load);
     if (suspect === undefined || replica === undefined) return;
     this.trial = suspect;

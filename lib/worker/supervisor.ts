@@ -42,6 +42,8 @@ export interface WorkerHandle {
   /** @throws DetinferError WORKER_DIED, as does status(). */
   flushCache(): Promise<{ success: boolean; message: string }>;
   status(): Promise<SchedulerStatus>;
+  /** Whether the scheduler plans steps; what was asked for before status() is heeded when that resolves. */
+  setPaused(isPaused: boolean): void;
   /** Aborts what is live and ends the process, by force where it takes too long. Resolves when it has ended. */
   shutdown(): Promise<void>;
 }
@@ -133,6 +135,10 @@ class WorkerProcess implements WorkerHandle {
     const answer = await this.call((callId) => ({ type: 'status', callId }));
     if (answer.type !== 'status') throw new Error(`status was answered by ${answer.type}`);
     return answer.status;
+  }
+
+  setPaused(isPaused: boolean): void {
+    this.send({ type: 'pause', isPaused });
   }
 
   async shutdown(): Promise<void> {

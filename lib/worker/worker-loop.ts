@@ -18,6 +18,7 @@ export class WorkerLoop {
   private readonly decodeLog: DecodeLog;
   private isScheduled = false;
   private isStopped = false;
+  private isPaused = false;
 
   /** @param onError called once with what step() throws; the loop has stopped then. */
   constructor(
@@ -47,6 +48,10 @@ export class WorkerLoop {
       case 'status':
         this.send({ type: 'status', callId: message.callId, status: this.scheduler.status() });
         break;
+      case 'pause':
+        this.isPaused = message.isPaused;
+        this.wake();
+        break;
     }
   }
 
@@ -73,7 +78,7 @@ export class WorkerLoop {
   }
 
   private wake(): void {
-    if (this.isScheduled || this.isStopped || !this.scheduler.isBusy) return;
+    if (this.isScheduled || this.isStopped || this.isPaused || !this.scheduler.isBusy) return;
     this.decodeLog.start();
     this.schedule();
   }
@@ -85,7 +90,7 @@ export class WorkerLoop {
 
   private turn(): void {
     this.isScheduled = false;
-    if (this.isStopped || !this.scheduler.isBusy) return;
+    if (this.isStopped || this.isPaused || !this.scheduler.isBusy) return;
     try {
       const events = this.scheduler.step();
       this.emit(events);

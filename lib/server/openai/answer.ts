@@ -44,7 +44,6 @@ export abstract class OpenAIAnswer implements AnswerForm {
   constructor(
     protected readonly generation: Generation,
     protected readonly options: AnswerOptions,
-    private readonly weightVersion: string,
   ) {
     this.shown = generation.sequences.map(() => new Shown());
   }
@@ -54,6 +53,10 @@ export abstract class OpenAIAnswer implements AnswerForm {
   protected abstract choice(index: number, news: News): object;
   /** Choices of the chunks that say what is new. */
   protected abstract chunkChoices(index: number, news: News): object[];
+
+  private get weightVersion(): string {
+    return this.generation.sequences[0]!.weightVersion;
+  }
 
   whole(): string {
     const choices = this.generation.sequences.map((_, index) => this.choice(index, this.take(index)));

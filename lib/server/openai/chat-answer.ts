@@ -11,10 +11,9 @@ export class ChatAnswer extends OpenAIAnswer {
   constructor(
     generation: Generation,
     options: AnswerOptions,
-    weightVersion: string,
     private readonly tokenizer: Tokenizer,
   ) {
-    super(generation, options, weightVersion);
+    super(generation, options);
   }
 
   protected choice(index: number, news: News): object {

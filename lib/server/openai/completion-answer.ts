@@ -9,8 +9,8 @@ export class CompletionAnswer extends OpenAIAnswer {
   protected readonly objects = { whole: 'text_completion', chunk: 'text_completion' };
   private readonly writers: CompletionLogprobs[];
 
-  constructor(generation: Generation, options: AnswerOptions, weightVersion: string, tokenizer: Tokenizer) {
-    super(generation, options, weightVersion);
+  constructor(generation: Generation, options: AnswerOptions, tokenizer: Tokenizer) {
+    super(generation, options);
     this.writers = generation.sequences.map(
       ({ skipsSpecialTokens }, index) => new CompletionLogprobs(tokenizer, skipsSpecialTokens, this.prefix(index)),
     );

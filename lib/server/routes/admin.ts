@@ -30,7 +30,7 @@ export function adminRoutes(app: FastifyInstance, { frontend, log }: ServerConte
     const abortAll = fields.get('abort_all', boolean, false);
     const rid = fields.get('rid', string, '');
     if (!abortAll && rid === '') throw badValue('Give the rid of a request, or abort_all: true.');
-    frontend.abort(abortAll ? null : rid);
+    frontend.abort(abortAll ? null : rid, 'aborted by /abort_request');
     return reply.code(200).send();
   });
 }

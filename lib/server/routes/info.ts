@@ -25,6 +25,7 @@ export function infoRoutes(app: FastifyInstance, { args, frontend, version }: Se
   // An argument that was left to the engine shows what the engine made of it.
   const shownArgs = { ...args, apiKey: args.apiKey === null ? null : '***' };
   const givenArgs = Object.fromEntries(Object.entries(snakeCaseKeys(shownArgs)).filter(([, value]) => value !== null));
+  const servedWeights = () => ({ model_path: frontend.weights.modelPath, weight_version: frontend.weights.version });
   for (const url of ['/server_info', '/get_server_info']) {
     app.get(url, async () => {
       const workers = frontend.readyWorkers;
@@ -32,6 +33,7 @@ export function infoRoutes(app: FastifyInstance, { args, frontend, version }: Se
       return {
         ...engineFacts(workers.info),
         ...givenArgs,
+        ...servedWeights(),
         ...snakeCaseKeys(counts),
         scheduler: snakeCaseKeys(scheduler),
         internal_states: replicas.map(snakeCaseKeys),
@@ -43,11 +45,10 @@ export function infoRoutes(app: FastifyInstance, { args, frontend, version }: Se
     app.get(url, () => {
       const { modelType, architectures, vocabSize, contextLength } = frontend.readyWorkers.info;
       return {
-        model_path: args.modelPath,
+        ...servedWeights(),
         tokenizer_path: args.tokenizerPath,
         is_generation: true,
         preferred_sampling_params: null,
-        weight_version: args.weightVersion,
         model_type: modelType,
         architectures,
         vocab_size: vocabSize,

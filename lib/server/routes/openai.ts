@@ -27,7 +27,7 @@ export function openAIRoutes(app: FastifyInstance, context: ServerContext): void
       context,
       reply,
       generate,
-      (generation) => new CompletionAnswer(generation, options, args.weightVersion, tokenizer!),
+      (generation) => new CompletionAnswer(generation, options, tokenizer!),
     );
   });
 
@@ -37,14 +37,14 @@ export function openAIRoutes(app: FastifyInstance, context: ServerContext): void
       context,
       reply,
       generate,
-      (generation) => new ChatAnswer(generation, options, args.weightVersion, tokenizer!),
+      (generation) => new ChatAnswer(generation, options, tokenizer!),
     );
   });
 
   const created = Math.floor(Date.now() / 1000);
   const model = (): object => {
     const { contextLength } = frontend.readyWorkers.info;
-    const names = { id: args.servedModelName, root: args.modelPath, parent: null };
+    const names = { id: args.servedModelName, root: frontend.weights.modelPath, parent: null };
     return { ...names, object: 'model', created, owned_by: 'detinfer', max_model_len: contextLength };
   };
   app.get('/v1/models', { errorHandler }, () => ({ object: 'list', data: [model()] }));

@@ -105,6 +105,11 @@ export class FakeWorker implements WorkerHandle {
     };
   }
 
+  setPaused(isPaused: boolean): void {
+    if (isPaused) this.pause();
+    else this.resume();
+  }
+
   /** Ends as a process does that crashes, or that somebody kills. */
   die(wasKilled = false): void {
     this.isDead = true;

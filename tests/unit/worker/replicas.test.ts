@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { readModelFolder } from '../../../lib/engine/model-folder.js';
 import { DetinferError } from '../../../lib/protocol/errors.js';
 import type { WorkerRequest } from '../../../lib/protocol/messages.js';
 import { Replicas } from '../../../lib/worker/replicas.js';
@@ -206,6 +207,45 @@ describe('a request that takes its worker down', () => {
     workers.at(-1)!.resume();
     await until(() => collector.get('a').finish !== undefined);
     expect(collector.get('a').tokens).toEqual(counting(1, 400));
+  });
+});
+
+describe('an update of the weights', () => {
+  const { architectures, modelType, vocabSize, eosTokenIds } = readModelFolder('models/demo');
+  const isDemo = (worker: FakeWorker): void => {
+    Object.assign(worker.info, { architectures, modelType, vocabSize, eosTokenIds });
+    worker.pause();
+  };
+
+  test('waits for the requests before it, a replayed one included, and holds those after it', async () => {
+    const { replicas, collector, workers } = await open(1, isDemo);
+    replicas.submit([makeRequest('before', [1], LONG)]);
+    workers[0]!.step();
+    const update = replicas.updateWeights('models/demo', null);
+    replicas.submit([makeRequest('after', [2], LONG)]);
+    workers[0]!.die();
+    await until(() => workers.length === 2 && workers[1]!.submitted.length === 1);
+    workers[1]!.resume();
+    expect(await update).toBe(1);
+    expect(collector.get('before').tokens).toEqual(counting(1, 30));
+    expect(workers.map(({ submitted }) => ids(submitted))).toEqual([['before'], ['before'], ['after']]);
+    expect(workers[1]!.isShutDown).toBe(true);
+    workers[2]!.resume();
+    await until(() => collector.requests.get('after')?.finish !== undefined);
+    expect(collector.get('after').tokens).toEqual(counting(2, 30));
+  });
+
+  test('a worker with another model is not used: the old weights come back', async () => {
+    let started = 0;
+    const { replicas, workers } = await open(2, (worker) => {
+      isDemo(worker);
+      if (++started === 4) Object.assign(worker.info, { contextLength: 5 });
+    });
+    await expect(replicas.updateWeights('models/demo', null)).rejects.toThrow(/holds another model/);
+    expect(workers.slice(0, 4).every(({ isShutDown }) => isShutDown)).toBe(true);
+    expect(workers.slice(4).map(({ isShutDown }) => isShutDown)).toEqual([false, false]);
+    replicas.submit([makeRequest('a', [1]), makeRequest('b', [2])]);
+    expect(workers.slice(4).map(({ submitted }) => ids(submitted))).toEqual([['a'], ['b']]);
   });
 });
 

@@ -79,6 +79,24 @@ describe('WorkerLoop', () => {
     await until(finished(3));
   });
 
+  test.each([false, true])('plans no step while it is paused, overlap %s', async (overlap) => {
+    setUp(overlap);
+    const request = makeRequest('a', [1, 2, 3], { stop: { maxNewTokens: 20 } });
+    loop.handle({ type: 'submit', requests: [request] });
+    await until(() => engine.forwards.length === 5);
+    loop.handle({ type: 'pause', isPaused: true });
+    loop.handle({ type: 'submit', requests: [makeRequest('b', [1]), makeRequest('c', [2])] });
+    for (let i = 0; i < 10; i++) await nextTurn();
+    expect(engine.forwards).toHaveLength(5);
+    loop.handle({ type: 'abort', ids: ['c'], message: 'enough' });
+    expect(events().at(-1)).toMatchObject({ id: 'c', finish: { type: 'abort' } });
+    loop.handle({ type: 'pause', isPaused: false });
+    await until(finished(3));
+    const collector = new Collector();
+    collector.add(events());
+    expect(collector.get('a').tokens).toEqual(referenceAnswer(request, 200).tokens);
+  });
+
   test('heeds a message between two steps', async () => {
     loop.handle({ type: 'submit', requests: [makeRequest('a', [1, 2, 3], { stop: { maxNewTokens: 100 } })] });
     await until(() => events().length === 3);
