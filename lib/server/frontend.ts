@@ -134,8 +134,9 @@ export class Frontend {
 
   /** Serves other weights; see Replicas.updateWeights. */
   updateWeights(weights: Weights, abortMessage: string | null): Promise<number> {
-    const updating = this.readyWorkers.updateWeights(weights.modelPath, abortMessage);
-    return updating.then((waited) => {
+    const workers = this.readyWorkers;
+    return this.receipts.during(weights.modelPath, async () => {
+      const waited = await workers.updateWeights(weights.modelPath, abortMessage);
       this.weights = weights;
       return waited;
     });

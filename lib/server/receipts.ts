@@ -9,10 +9,12 @@ import { signReceipt } from '../receipt/signature.js';
 export class Receipts {
   private digests: ModelDigests | null = null;
   private reading: Promise<void> | null = null;
+  /** An update of the weights under way. */
+  private updating: Promise<void> | null = null;
 
   /** @param source in local folders. @param signingKey null: receipts are not signed. */
   constructor(
-    private readonly source: ModelSource,
+    private source: ModelSource,
     private readonly signingKey: KeyObject | null,
   ) {}
 
@@ -20,8 +22,30 @@ export class Receipts {
    * Resolves when receipts can be written. The first call reads the model's files, in a thread; servers that nobody
    * asks for receipts never do. @throws DetinferError when they can't be read; the next call tries again.
    */
-  prepare(): Promise<void> {
-    return (this.reading ??= this.read());
+  async prepare(): Promise<void> {
+    while (this.updating !== null) await this.updating;
+    await (this.reading ??= this.read());
+  }
+
+  /**
+   * Runs `update`, which serves the weights of another folder, and names those from then on. Requests that wait for it
+   * are computed with the new weights, so the digests are there when it ends.
+   * @throws DetinferError when the new files can't be read, and what `update` throws; the old weights are named then.
+   */
+  async during<T>(modelPath: string, update: () => Promise<T>): Promise<T> {
+    const source = { ...this.source, modelPath };
+    const digests = this.reading === null ? null : await modelDigests(source);
+    const updated = update();
+    // The first receipt may be asked for meanwhile.
+    if (digests === null) this.updating = updated.then(nothing, nothing);
+    try {
+      const result = await updated;
+      this.source = source;
+      this.digests = digests;
+      return result;
+    } finally {
+      this.updating = null;
+    }
   }
 
   /** A receipt as JSON. Only after prepare(). */
@@ -39,3 +63,5 @@ export class Receipts {
     }
   }
 }
+
+function nothing(): void {}

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 
+import { digestOf } from '../../../lib/receipt/digest.js';
 import type { ServerArgs } from '../../../lib/protocol/server-args.js';
 import { until } from './test-server.js';
 import { outcome, startTrainingServer, type TrainingServer } from './training-server.js';
@@ -11,6 +12,7 @@ import { outcome, startTrainingServer, type TrainingServer } from './training-se
 const UPDATE = '/update_weights_from_disk';
 const PROMPT = Array.from({ length: 40 }, (_, i) => i + 5);
 const LENGTH = 200;
+const FILE = 'model.safetensors';
 
 const folders: string[] = [];
 let running: TrainingServer;
@@ -103,6 +105,21 @@ describe('/update_weights_from_disk', () => {
     const message = 'aborted by /update_weights_from_disk';
     expect((await begun).meta_info.finish_reason).toMatchObject({ type: 'abort', message });
     expect(outcome(await generate(PROMPT, LENGTH))).toEqual(answers.other);
+  });
+
+  test('receipts name the weights that answered', async () => {
+    const { post } = await start();
+    const weightsOf = async (): Promise<string> => {
+      const sampling_params = { temperature: 0, max_new_tokens: 2 };
+      const { json } = await post('/generate', { input_ids: PROMPT, return_receipt: true, sampling_params });
+      return json.meta_info.receipt.model.weights;
+    };
+    const before = await weightsOf();
+    await post(UPDATE, { model_path: other });
+    const after = await weightsOf();
+    const files = [join('models/demo', FILE), join(other, FILE)];
+    expect([before, after]).toEqual(files.map((file) => digestOf(readFileSync(file))));
+    expect(after).not.toBe(before);
   });
 
   test('while paused, answers in the middle are in the way; requests that have not begun wait for the new weights', async () => {
