@@ -34,7 +34,12 @@ export class Receipts {
    */
   async during<T>(modelPath: string, update: () => Promise<T>): Promise<T> {
     const source = { ...this.source, modelPath };
-    const digests = this.reading === null ? null : await modelDigests(source);
+    let digests: ModelDigests | null = null;
+    if (this.reading !== null) {
+      // Behind the old ones, so that these don't come later and take the place of the new.
+      await this.reading.catch(nothing);
+      digests = await modelDigests(source);
+    }
     const updated = update();
     // The first receipt may be asked for meanwhile.
     if (digests === null) this.updating = updated.then(nothing, nothing);
