@@ -9,8 +9,8 @@
 
 namespace detinfer {
 
-/// Normal values: on zeros the card runs faster than on a model's data.
-void fill_normal(bf16* values, size_t count, uint64_t seed);
+/// Normal values of deviation `scale`: on zeros the card runs faster than on a model's data.
+void fill_normal(bf16* values, size_t count, uint64_t seed, float scale = 1.0f);
 
 /// An array of the device of normal values.
 class Values {

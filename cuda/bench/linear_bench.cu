@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bench/cublas.h"
-#include "bench/graph_timing.cuh"
+#include "bench/gpu_timing.cuh"
 #include "bench/linear_bench.h"
 #include "core/cuda_memory.cuh"
 #include "kernels/linear/linear_cuda.h"
@@ -32,24 +32,6 @@ constexpr Layer kHead = {"lm_head", 151936, 4096, 2, true};
 /// Operations per second that cuBLAS reached on the largest product of random data on an H200.
 constexpr double kPeak = 790e12;
 
-__device__ uint32_t mix(uint64_t x) {
-  x ^= x >> 33;
-  x *= 0xff51afd7ed558ccdull;
-  x ^= x >> 33;
-  x *= 0xc4ceb9fe1a85ec53ull;
-  return uint32_t(x ^ (x >> 33));
-}
-
-/// Normal values: on zeros the card runs faster than on a model's data.
-__global__ void fill_normal(bf16* values, size_t count, uint64_t seed, float scale) {
-  const size_t step = size_t(gridDim.x) * blockDim.x;
-  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += step) {
-    const uint64_t at = (i + (seed << 40)) * 2;
-    const float u = (float(mix(at)) + 0.5f) * 2.3283064e-10f, v = float(mix(at + 1)) * 2.3283064e-10f;
-    values[i] = to_bf16(sqrtf(-2.0f * logf(u)) * cosf(6.2831853f * v) * scale);
-  }
-}
-
 class Operands {
  public:
   Operands(const Layer& layer, int rows)
@@ -58,9 +40,8 @@ class Operands {
         x_(CudaMemory::kDevice, int64_t(rows) * layer.k),
         y_(CudaMemory::kDevice, int64_t(rows) * layer.n * (layer.f32 ? 2 : 1)),
         w_(CudaMemory::kDevice, int64_t(layer.copies) * layer.n * layer.k) {
-    fill_normal<<<2048, 256>>>(x_.data(), size_t(rows) * layer.k, 1, 1.0f);
-    fill_normal<<<2048, 256>>>(w_.data(), size_t(layer.copies) * layer.n * layer.k, 2, 0.02f);
-    CUDA_CHECK(cudaDeviceSynchronize());
+    fill_normal(x_.data(), size_t(rows) * layer.k, 1);
+    fill_normal(w_.data(), size_t(layer.copies) * layer.n * layer.k, 2, 0.02f);
   }
 
   const bf16* weights(int copy) const { return w_.data() + int64_t(copy % layer_.copies) * layer_.n * layer_.k; }

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/timing.h"
 #include "core/aligned.h"
 #include "core/thread_pool.h"
+#include "core/timing.h"
 
 namespace detinfer {
 namespace {

@@ -96,11 +96,12 @@ class CpuOps : public Ops {
   void finish_rows(int) override {}
   void deliver_rows(int, RowRequest*, int) override {}
 
-  std::vector<int> repeated_rows() const override { return {}; }
+  const std::vector<int>& repeated_rows() const override { return no_rows_; }
   void repeat(int, const std::function<void()>& body) override { body(); }
 
  private:
   ThreadPool& pool_;
+  const std::vector<int> no_rows_;
   PassShape shape_;
   std::vector<int32_t> ids_;
   const AttentionSlice* slices_ = nullptr;

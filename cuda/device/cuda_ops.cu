@@ -169,7 +169,7 @@ class CudaOps : public Ops {
   void finish_rows(int call) override { sampler_->fetch(call, stream()); }
   void deliver_rows(int call, RowRequest* requests, int count) override { sampler_->deliver(call, requests, count); }
 
-  std::vector<int> repeated_rows() const override { return graph_sizes_; }
+  const std::vector<int>& repeated_rows() const override { return graph_sizes_; }
   void repeat(int key, const std::function<void()>& body) override { graphs_.run(key, body, stream()); }
 
  private:

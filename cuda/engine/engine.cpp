@@ -31,7 +31,7 @@ void Engine::load(const std::function<void(int64_t, int64_t)>& progress) {
 
 void Engine::reserve(int step_rows, int step_slices) {
   if (step_rows < 1 || step_slices < 1) throw Error(ErrorCode::kInvalidRequest, "a step needs at least one row");
-  const std::vector<int> repeated = ops_->repeated_rows();
+  const std::vector<int>& repeated = ops_->repeated_rows();
   const int most_repeated = repeated.empty() ? 1 : repeated.back();
   const int64_t row_bytes = int64_t(model_->vocab_size()) * int64_t(sizeof(float));
   limits_.rows = std::max(std::min(step_rows, ops_->pass_rows()), most_repeated);

@@ -120,7 +120,7 @@ class Ops {
   virtual void deliver_rows(int call, RowRequest* requests, int count) = 0;
 
   /// Numbers of rows for which a pass of decodes is best padded and run through repeat(), ascending; empty: none.
-  virtual std::vector<int> repeated_rows() const = 0;
+  virtual const std::vector<int>& repeated_rows() const = 0;
   /// Runs `body`. Its calls and their arguments are the same whenever the key is, so a device may record and replay them.
   virtual void repeat(int key, const std::function<void()>& body) = 0;
 };
