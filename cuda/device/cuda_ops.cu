@@ -2,7 +2,7 @@
 
 #include <cstdio>
 
-#include "attention/fa3/fa3.h"
+#include "attention/backend.h"
 #include "device/cuda_device.cuh"
 #include "device/cuda_stream.cuh"
 #include "kernels/embedding/embedding_cuda.h"
@@ -73,12 +73,8 @@ class CudaOps : public Ops {
   explicit CudaOps(const CudaOptions& options)
       : properties_(select_cuda_device(options.device)),
         graph_sizes_(graph_sizes(options.graph_max_batch)),
-        staging_(kStagingBytes) {
-    if (options.attention_backend != "fa3") {
-      throw Error(ErrorCode::kUnsupported,
-                  "--attention-backend " + options.attention_backend + ": on a GPU this version has fa3 only");
-    }
-  }
+        staging_(kStagingBytes),
+        attention_backend_(options.attention_backend) {}
   ~CudaOps() override { cudaStreamSynchronize(stream()); }
 
   std::string device_name() const override { return properties_.name; }
@@ -127,8 +123,8 @@ class CudaOps : public Ops {
   void prepare(const PassShape& shape) override {
     const PassLimits& limits = shape.limits;
     layout_ = {shape.kv.kv_heads, shape.kv.head_dim, shape.kv.page_size};
-    attention_ = std::make_unique<Fa3Attention>(
-        layout_, shape.heads, shape.pages,
+    attention_ = make_attention_backend(
+        attention_backend_, layout_, shape.heads, shape.pages,
         AttentionLimits{limits.slices, limits.rows, shape.pages_per_slice, limits.decode_splits});
     sampler_ = std::make_unique<CudaSampler>(shape.vocab, limits.logits_rows);
   }
@@ -180,8 +176,9 @@ class CudaOps : public Ops {
   CudaStream stream_;
   UploadStaging staging_;
   CudaGraphs graphs_;
+  std::string attention_backend_;
   PagedKvLayout layout_;
-  std::unique_ptr<Fa3Attention> attention_;
+  std::unique_ptr<AttentionBackend> attention_;
   std::unique_ptr<CudaSampler> sampler_;
 };
 

@@ -279,7 +279,7 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     value: 'TOKENS',
     parse: pageSize,
     default: new PerDevice(16, 128),
-    help: 'tokens per page of the KV cache: a multiple of 16; for fa3 on a GPU 16, 32, 64, 128 and so on',
+    help: 'tokens per page of the KV cache: a multiple of 16; on a GPU 16, 32, 64, 128 and so on',
   },
   disableRadixCache: switchFlag('Memory and scheduling', 'do not reuse the KV cache of shared prefixes'),
   disableOverlapSchedule: {

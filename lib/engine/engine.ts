@@ -8,7 +8,7 @@ import { checkGpu } from './gpu.js';
 import { checkDeviceWeights, devicePages, freeBytes, hostPages, type KvDemand } from './kv-budget.js';
 import { loadAddon } from './load-addon.js';
 import { readModelFolder } from './model-folder.js';
-import type { NativeAddon, NativeEngine } from './native.js';
+import type { NativeAddon, NativeEngine, NativeOptions } from './native.js';
 import { checkContextLength, checkOptions, graphMaxBatch, stepTokens, type EngineOptions } from './options.js';
 import { readWeightTables } from './safetensors.js';
 import type { Engine, ForwardSlice, SliceResult } from './types.js';
@@ -92,8 +92,9 @@ export function dieWithParent(device: Device): void {
   loadAddon(device).dieWithParent();
 }
 
-function cudaOptions(options: EngineOptions): { device: number; attentionBackend: 'fa3'; graphMaxBatch: number } {
-  return { device: options.baseGpuId, attentionBackend: 'fa3', graphMaxBatch: graphMaxBatch(options) };
+function cudaOptions(options: EngineOptions): NonNullable<NativeOptions['cuda']> {
+  const { baseGpuId, attentionBackend } = options;
+  return { device: baseGpuId, attentionBackend, graphMaxBatch: graphMaxBatch(options) };
 }
 
 /** The engine of an addon, on whichever device that addon is for. */

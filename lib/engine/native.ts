@@ -2,6 +2,7 @@
  * The addon's exports, implemented in cuda/addon. Every method throws an Error whose `code` is an ErrorCode; only
  * load-addon.ts and engine.ts see these types.
  */
+import type { AttentionBackend } from '../protocol/server-args.js';
 import type { JsonObject } from './json.js';
 import type { WeightTables } from './safetensors.js';
 
@@ -25,7 +26,7 @@ export interface NativeOptions {
   cuda?: {
     /** Index of the GPU. */
     device: number;
-    attentionBackend: 'fa3';
+    attentionBackend: AttentionBackend;
     /** Largest batch of decodes that gets a CUDA graph; 0: none does. */
     graphMaxBatch: number;
   };

@@ -29,6 +29,9 @@ export interface EngineOptions {
 /** A step of more rows is computed in passes of at most this many, so larger buffers would be of no use. */
 const PASS_TOKENS = { cpu: 1024, cuda: 8192 } as const;
 
+/** What the CUDA addon has of SGLang's backends. */
+const GPU_BACKENDS: readonly AttentionBackend[] = ['fa3'];
+
 /** SGLang's default of --cuda-graph-max-bs on the GPUs that this is for. */
 const DEFAULT_GRAPH_MAX_BATCH = 256;
 
@@ -44,14 +47,14 @@ export function checkOptions(options: EngineOptions): void {
     refuse(`--max-total-tokens ${maxTotalTokens}: it must be at least a page of ${pageSize} tokens`);
   }
   if (device !== 'cuda') return;
-  if (attentionBackend !== 'fa3') {
+  if (!GPU_BACKENDS.includes(attentionBackend)) {
     throw new DetinferError(
       'UNSUPPORTED',
-      `--attention-backend ${attentionBackend}: on a GPU this version has fa3 alone, with the same bits; leave the flag out`,
+      `--attention-backend ${attentionBackend}: on a GPU this version has ${GPU_BACKENDS.join(', ')}, with the same bits`,
     );
   }
   if (!Number.isInteger(Math.log2(pageSize / 16))) {
-    refuse(`--page-size ${pageSize}: fa3 on a GPU takes 16, 32, 64, 128 and so on, doubling`);
+    refuse(`--page-size ${pageSize}: on a GPU it must be 16, 32, 64, 128 and so on, doubling`);
   }
 }
 

@@ -1,10 +1,11 @@
-// fa3 against the CPU: every bit of every output, in f32 before rounding where a reference gives it.
+// Every backend of attention against the CPU: every bit of every output, in f32 before rounding where a reference gives it.
 #include <algorithm>
 #include <fstream>
+#include <memory>
 #include <numeric>
 #include <string>
 
-#include "attention/fa3/fa3.h"
+#include "attention/backend.h"
 #include "core/cuda_check.h"
 #include "core/error.h"
 #include "core/thread_pool.h"
@@ -116,40 +117,44 @@ class Step {
   }
 };
 
+std::unique_ptr<AttentionBackend> make_backend(const std::string& backend, const Step& step) {
+  return make_attention_backend(backend, step.gpu, step.shape.heads, step.page_count, step.limits());
+}
+
 /// A step's data on the GPU and the backend for it.
 class OnGpu {
  public:
-  explicit OnGpu(const Step& step)
+  OnGpu(const std::string& backend, const Step& step)
       : step_(step),
         keys_(step.gpu_keys),
         values_(step.gpu_values),
         q_(step.q),
-        attention_(step.gpu, step.shape.heads, step.page_count, step.limits()) {}
+        attention_(make_backend(backend, step)) {}
 
   std::vector<bf16> run(const std::vector<AttentionSlice>& slices) {
     DeviceBuffer<bf16> out(step_.q.size());
     out.poison();
-    attention_.plan(slices.data(), int(slices.size()), nullptr);
-    attention_.run(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
+    attention_->plan(slices.data(), int(slices.size()), nullptr);
+    attention_->run(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
     return out.download();
   }
 
   std::vector<float> run_f32(const std::vector<AttentionSlice>& slices) {
     DeviceBuffer<float> out(step_.q.size());
     out.poison();
-    attention_.plan(slices.data(), int(slices.size()), nullptr);
-    attention_.run_f32(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
+    attention_->plan(slices.data(), int(slices.size()), nullptr);
+    attention_->run_f32(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
     return out.download();
   }
 
  private:
   const Step& step_;
   DeviceBuffer<bf16> keys_, values_, q_;
-  Fa3Attention attention_;
+  std::unique_ptr<AttentionBackend> attention_;
 };
 
 /// The recorded case, as one sequence whose rows are all new; rows that weren't recorded have other queries.
-void recorded_case() {
+void recorded_case(const std::string& backend) {
   std::ifstream file("tests/fixtures/attention/h200.bin", std::ios::binary);
   CHECK(file.good());
   int32_t header[5];
@@ -178,7 +183,7 @@ void recorded_case() {
       }
     }
     for (int r = 0; r < recorded; ++r) std::copy_n(&q[r * row_size], row_size, &step.q[positions[r] * row_size]);
-    OnGpu gpu(step);
+    OnGpu gpu(backend, step);
     // A chunk of 1 decodes at every position.
     for (int chunk : {length, 500, 129, 7, 1}) {
       const std::vector<float> out = gpu.run_f32(step.chunks(chunk));
@@ -195,10 +200,10 @@ void recorded_case() {
 }
 
 /// All rows of a sequence, decoded one by one and prefilled in chunks, against the CPU and each other.
-void decode_equals_prefill() {
+void decode_equals_prefill(const std::string& backend) {
   for (const Shape& shape : {Shape{8, 2, 128, 64}, Shape{8, 2, 64, 128}}) {
     const Step step(shape, {{1300, 1300}}, Operands::kNormal, Operands::kNormal, bf16{0x7F7F}, 2);
-    OnGpu gpu(step);
+    OnGpu gpu(backend, step);
     const std::vector<float> whole = gpu.run_f32(step.slices);
     check_same(gpu.run(step.slices), step.on_cpu(), "prefill, " + shape.text());
     for (int chunk : {1, 2, 3, 16, 31, 64, 127, 128, 129, 512, 1000}) {
@@ -231,7 +236,7 @@ std::vector<float> reference_rows(const Step& step, int length, const std::vecto
 }
 
 /// Some rows of f32 outputs against the readable reference. Scores stay below 2^24, where the rule of weights ends.
-void f32_equals_reference() {
+void f32_equals_reference(const std::string& backend) {
   const int length = 700;
   const std::vector<int> positions = {0, 15, 16, 127, 128, 129, 300, 511, 512, 640, 699};
   struct Kinds {
@@ -242,7 +247,7 @@ void f32_equals_reference() {
                              Kinds{Operands::kHalfZeros, Operands::kFiniteBits}}) {
     for (const Shape& shape : {Shape{6, 2, 128, 16}, Shape{2, 2, 64, 64}}) {
       const Step step(shape, {{length, length}}, kinds.keys, kinds.values, bf16{0}, 3);
-      OnGpu gpu(step);
+      OnGpu gpu(backend, step);
       const std::vector<float> prefilled = gpu.run_f32(step.slices), decoded = gpu.run_f32(step.chunks(1));
       const size_t row_size = size_t(shape.heads) * shape.dim;
       const std::vector<float> expected = reference_rows(step, length, positions);
@@ -259,7 +264,7 @@ void f32_equals_reference() {
 }
 
 /// Prefill chunks behind prefixes and decodes in one step, over head counts, head dimensions and page sizes.
-void ragged_steps() {
+void ragged_steps(const std::string& backend) {
   std::mt19937_64 random(4);
   const int groups[] = {1, 2, 4, 5, 7, 8, 3, 12, 16};
   const int page_sizes[] = {16, 32, 64, 128, 256, 1024};
@@ -279,7 +284,7 @@ void ragged_steps() {
     const Operands kind = trial % 4 == 3 ? Operands::kHalfZeros : Operands::kNormal;
     // The largest finite value behind masked keys must count as nothing.
     const Step step(shape, sequences, kind, kind, random() % 2 ? bf16{0x7F7F} : bf16{0xFF7F}, random());
-    OnGpu gpu(step);
+    OnGpu gpu(backend, step);
     const std::string what = "trial " + std::to_string(trial) + ", " + shape.text();
     const std::vector<bf16> expected = step.on_cpu();
     check_same(gpu.run(step.slices), expected, what);
@@ -290,28 +295,28 @@ void ragged_steps() {
 }
 
 /// One graph, replayed after new plans: batches of other sizes and lengths, and an empty one, whose rows stay untouched.
-void graph_follows_the_plan() {
+void graph_follows_the_plan(const std::string& backend) {
   const Shape shape{8, 2, 128, 64};
   std::vector<Step::Sequence> sequences;
   for (int length : {1, 64, 511, 512, 513, 1500, 4000}) sequences.push_back({length, 1});
   const Step step(shape, sequences, Operands::kNormal, Operands::kNormal, bf16{0}, 5);
   const std::vector<bf16> expected = step.on_cpu();
   DeviceBuffer<bf16> keys(step.gpu_keys), values(step.gpu_values), q(step.q), out(step.q.size());
-  Fa3Attention attention(step.gpu, shape.heads, step.page_count, step.limits());
+  const std::unique_ptr<AttentionBackend> attention = make_backend(backend, step);
   cudaStream_t stream;
   CUDA_CHECK(cudaStreamCreate(&stream));
-  attention.plan(step.slices.data(), 1, stream);
+  attention->plan(step.slices.data(), 1, stream);
   cudaGraph_t graph;
   cudaGraphExec_t replay;
   CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  attention.run(q.data(), keys.data(), values.data(), out.data(), stream);
+  attention->run(q.data(), keys.data(), values.data(), out.data(), stream);
   CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
   CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
   const size_t row_size = size_t(shape.heads) * shape.dim;
   for (int count : {7, 3, 0, 1, 7, 5}) {
     out.poison();
     CUDA_CHECK(cudaDeviceSynchronize());
-    attention.plan(step.slices.data(), count, stream);
+    attention->plan(step.slices.data(), count, stream);
     CUDA_CHECK(cudaGraphLaunch(replay, stream));
     CUDA_CHECK(cudaStreamSynchronize(stream));
     const std::vector<bf16> actual = out.download();
@@ -326,11 +331,11 @@ void graph_follows_the_plan() {
 }
 
 /// The shapes that are benchmarked, a sample of rows against the CPU.
-void large_steps() {
+void large_steps(const std::string& backend) {
   const Shape shape{32, 8, 128, 64};
   const int length = 8192;
   const Step step(shape, {{length, length}}, Operands::kNormal, Operands::kNormal, bf16{0}, 6);
-  OnGpu gpu(step);
+  OnGpu gpu(backend, step);
   const std::vector<bf16> prefilled = gpu.run(step.slices);
   std::vector<AttentionSlice> sample;
   for (int first : {0, 500, 1023, 2048, 4090, 6000, 8184}) sample.push_back({first, 8, first, step.pages.data()});
@@ -352,30 +357,37 @@ void large_steps() {
   }
 }
 
-void refusals() {
+void refusals(const std::string& backend) {
   const AttentionLimits limits{2, 64, 8, 4};
-  auto make = [&](int heads, PagedKvLayout kv) { Fa3Attention attention(kv, heads, 8, limits); };
+  auto make = [&](int heads, PagedKvLayout kv) { make_attention_backend(backend, kv, heads, 8, limits); };
   CHECK(MESSAGE_OF(Error, make(4, {2, 80, 64})).find("head_dim 80") != std::string::npos);
   CHECK(MESSAGE_OF(Error, make(4, {2, 64, 48})).find("page size 48") != std::string::npos);
   CHECK(MESSAGE_OF(Error, make(64, {2, 64, 64})).find("64 query heads over 2") != std::string::npos);
-  Fa3Attention attention({2, 64, 64}, 4, 8, limits);
+  const auto attention = make_attention_backend(backend, {2, 64, 64}, 4, 8, limits);
   const std::vector<int32_t> pages(64);
-  auto plan = [&](std::vector<AttentionSlice> slices) { attention.plan(slices.data(), int(slices.size()), nullptr); };
+  auto plan = [&](std::vector<AttentionSlice> slices) { attention->plan(slices.data(), int(slices.size()), nullptr); };
   CHECK(MESSAGE_OF(Error, plan({{0, 1, 0, pages.data()}, {1, 1, 0, pages.data()}, {2, 1, 0, pages.data()}}))
             .find("at most 2 slices") != std::string::npos);
   CHECK(MESSAGE_OF(Error, plan({{0, 65, 0, pages.data()}})).find("at most 64 rows") != std::string::npos);
   CHECK(MESSAGE_OF(Error, plan({{0, 2, 511, pages.data()}})).find("at most 8 pages") != std::string::npos);
 }
 
+/// A table's tests take no arguments, so a backend's name is a template's.
+template <const char* kName>
+std::vector<Test> tests_of_backend() {
+  return {{"the recorded case of an H200", [] { recorded_case(kName); }},
+          {"decode equals prefill at every position", [] { decode_equals_prefill(kName); }},
+          {"f32 outputs equal the reference", [] { f32_equals_reference(kName); }},
+          {"ragged steps equal the CPU", [] { ragged_steps(kName); }},
+          {"a graph follows the plan", [] { graph_follows_the_plan(kName); }},
+          {"large steps equal the CPU", [] { large_steps(kName); }},
+          {"refuses what it can't do", [] { refusals(kName); }}};
+}
+
+constexpr char kFa3[] = "fa3";
+
 }  // namespace
 
-extern const TestTable kCudaAttentionTests = {"cuda attention",
-                                              {{"the recorded case of an H200", recorded_case},
-                                               {"decode equals prefill at every position", decode_equals_prefill},
-                                               {"f32 outputs equal the reference", f32_equals_reference},
-                                               {"ragged steps equal the CPU", ragged_steps},
-                                               {"a graph follows the plan", graph_follows_the_plan},
-                                               {"large steps equal the CPU", large_steps},
-                                               {"refuses what it can't do", refusals}}};
+extern const TestTable kCudaFa3Tests = {"cuda attention fa3", tests_of_backend<kFa3>()};
 
 }  // namespace detinfer::testing

@@ -7,12 +7,12 @@
 
 namespace detinfer::testing {
 
-extern const TestTable kCudaAttentionTests;
+extern const TestTable kCudaFa3Tests;
 extern const TestTable kCudaLinearTests;
 extern const TestTable kCudaSamplerTests;
 extern const TestTable kCudaSmallOpsTests;
 
-const TestTable* const kTables[] = {&kCudaLinearTests, &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaAttentionTests};
+const TestTable* const kTables[] = {&kCudaLinearTests, &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaFa3Tests};
 
 }  // namespace detinfer::testing
 
