@@ -1,11 +1,11 @@
-#include "attention/fa3/plan.h"
+#include "attention/plan.h"
 
 #include <algorithm>
 #include <sstream>
 
 #include "core/error.h"
 
-namespace detinfer::fa3 {
+namespace detinfer {
 namespace {
 
 constexpr int kMaxGroup = 16;
@@ -25,7 +25,7 @@ int pages_of(const AttentionSlice& slice, const PagedKvLayout& kv) {
 
 /// Appends the splits of all one-row slices that have `blocks` blocks of keys.
 void add_splits(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionSlice* slices, int count, int blocks,
-                Plan& plan, int32_t* buffer) {
+                AttentionPlan& plan, int32_t* buffer) {
   int partial = 0, counter = 0;
   for (int i = 0; i < count; ++i) {
     const AttentionSlice& slice = slices[i];
@@ -48,9 +48,9 @@ void add_splits(const PlanLayout& layout, const PagedKvLayout& kv, const Attenti
 
 }  // namespace
 
-void check_supported(const PagedKvLayout& kv, int heads) {
-  auto refuse = [](const std::string& what) {
-    throw Error(ErrorCode::kUnsupported, "attention backend fa3: " + what + "; choose another attention backend");
+void check_supported(const std::string& backend, const PagedKvLayout& kv, int heads) {
+  auto refuse = [&](const std::string& what) {
+    throw Error(ErrorCode::kUnsupported, "attention backend " + backend + ": " + what + "; choose another attention backend");
   };
   if (kv.head_dim != 64 && kv.head_dim != 128) {
     refuse("head_dim " + std::to_string(kv.head_dim) + " is neither 64 nor 128");
@@ -67,6 +67,7 @@ void check_supported(const PagedKvLayout& kv, int heads) {
 PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits) {
   pages_per_split = std::max(1, kSplitKeys / kv.page_size);
   split_words = ceil_div(kSplitWords + pages_per_split, 4) * 4;
+  while ((1 << page_shift) < kv.page_size) ++page_shift;
   tile_positions = kTileRows / (heads / kv.kv_heads);
   max_splits = limits.decode_splits;
   // Every slice may end with a tile that isn't full.
@@ -76,10 +77,10 @@ PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits
   words = pages_at + int64_t(limits.slices) * limits.pages_per_slice;
 }
 
-Plan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
+AttentionPlan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
                const AttentionSlice* slices, int count, int32_t* buffer) {
   if (count > limits.slices) over_limit("slices", limits.slices);
-  Plan plan;
+  AttentionPlan plan;
   int splits = 0;
   for (int i = 0; i < count; ++i) {
     const AttentionSlice& slice = slices[i];
@@ -111,7 +112,7 @@ Plan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const Attentio
   return plan;
 }
 
-std::string to_string(const PlanLayout& layout, const Plan& plan, const int32_t* buffer) {
+std::string plan_text(const PlanLayout& layout, const AttentionPlan& plan, const int32_t* buffer) {
   std::ostringstream text;
   text << plan.splits << " decode splits, " << plan.tiles << " prefill tiles of up to " << layout.tile_positions
        << " positions\n";
@@ -129,4 +130,4 @@ std::string to_string(const PlanLayout& layout, const Plan& plan, const int32_t*
   return text.str();
 }
 
-}  // namespace detinfer::fa3
+}  // namespace detinfer

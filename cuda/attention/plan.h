@@ -1,5 +1,5 @@
-// What each thread block of a step will do, as plain lists that the kernels read from device memory. Which lists are
-// made may depend on the batch; no bit of a result does.
+// What each thread block of a step will do, as plain lists that the kernels of a backend read from device memory. Which
+// lists are made may depend on the batch; no bit of a result does.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 #include "kernels/attention/attention_cuda.h"
 
-namespace detinfer::fa3 {
+namespace detinfer {
 
 /// Rows of a tile of prefill: positions times the query heads that share a KV head.
 constexpr int kTileRows = 128;
@@ -53,6 +53,8 @@ struct PlanLayout {
   /// Words of a decode record: a DecodeSplit and its pages, a multiple of 4.
   int split_words = 0;
   int pages_per_split = 0;
+  /// log2 of the page size.
+  int page_shift = 0;
   /// Positions of a full tile.
   int tile_positions = 0;
   int max_splits = 0;
@@ -63,7 +65,7 @@ struct PlanLayout {
 };
 
 /// Lists of one step.
-struct Plan {
+struct AttentionPlan {
   int splits = 0;
   int tiles = 0;
   int rows = 0;
@@ -71,16 +73,16 @@ struct Plan {
   int64_t pages = 0;
 };
 
-/// @throws Error kUnsupported naming what the kernels can't do
-void check_supported(const PagedKvLayout& kv, int heads);
+/// @throws Error kUnsupported naming what the kernels of the backend can't do
+void check_supported(const std::string& backend, const PagedKvLayout& kv, int heads);
 
 /// Fills `buffer` (layout.words long). Slices of one row become decode splits, longer ones become tiles; both are
 /// ordered by falling work, ties by the batch's order.
 /// @throws Error kInvalidRequest if the step exceeds the limits
-Plan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
+AttentionPlan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
                const AttentionSlice* slices, int count, int32_t* buffer);
 
 /// The lists in words, for people.
-std::string to_string(const PlanLayout& layout, const Plan& plan, const int32_t* buffer);
+std::string plan_text(const PlanLayout& layout, const AttentionPlan& plan, const int32_t* buffer);
 
-}  // namespace detinfer::fa3
+}  // namespace detinfer

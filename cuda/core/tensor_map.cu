@@ -1,40 +1,24 @@
 #include "core/tensor_map.cuh"
 
-#include <string>
-
-#include "core/cuda_check.h"
+#include "core/driver.cuh"
 
 namespace detinfer {
 namespace {
-
-decltype(&cuTensorMapEncodeTiled) find_encoder() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult result;
-  CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &result));
-  if (result != cudaDriverEntryPointSuccess) {
-    throw Error(ErrorCode::kEngineFailed, "the CUDA driver has no cuTensorMapEncodeTiled; update it to 12.0 or later");
-  }
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-}
 
 /// @param sizes, strides, box fastest dimension first; strides in elements, of all dimensions but the first
 template <int kDims>
 CUtensorMap encode(const bf16* data, const cuuint64_t (&sizes)[kDims], const cuuint64_t (&strides)[kDims - 1],
                    const cuuint32_t (&box)[kDims]) {
-  // The encoder comes from the driver, so that the addon links without one.
-  static const auto encoder = find_encoder();
+  static const auto encoder = driver_function<decltype(&cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
   cuuint64_t bytes[kDims - 1];
   cuuint32_t steps[kDims];
   for (int i = 0; i < kDims - 1; ++i) bytes[i] = strides[i] * sizeof(bf16);
   for (int i = 0; i < kDims; ++i) steps[i] = 1;
   CUtensorMap map;
-  const CUresult result =
-      encoder(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDims, const_cast<bf16*>(data), sizes, bytes, box, steps,
-              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    throw Error(ErrorCode::kEngineFailed, "CUDA: cuTensorMapEncodeTiled failed with " + std::to_string(int(result)));
-  }
+  check_driver(encoder(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDims, const_cast<bf16*>(data), sizes, bytes, box, steps,
+                       CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+               "cuTensorMapEncodeTiled");
   return map;
 }
 

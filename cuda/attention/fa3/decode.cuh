@@ -5,8 +5,8 @@
 // split merges them all, in order.
 #pragma once
 
-#include "attention/fa3/plan.h"
 #include "attention/fa3/rules.cuh"
+#include "attention/plan.h"
 #include "core/launch.cuh"
 #include "core/ptx.cuh"
 

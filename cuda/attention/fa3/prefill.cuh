@@ -3,10 +3,10 @@
 // are under way while block j's weights are multiplied with its values, and its softmax hides under that product.
 #pragma once
 
-#include "attention/fa3/plan.h"
-#include "core/ptx.cuh"
 #include "attention/fa3/rules.cuh"
 #include "attention/fa3/wgmma.cuh"
+#include "attention/plan.h"
+#include "core/ptx.cuh"
 
 namespace detinfer::fa3 {
 
