@@ -88,7 +88,17 @@
             "product_prefix": "lib",
             "product_extension": "a",
             "dependencies": ["detinfer_engine"],
-            "sources": ["<!@(find cuda/core cuda/kernels cuda/attention cuda/device -name '*.cu' | LC_ALL=C sort)"]
+            "sources": ["<!@(find cuda/core cuda/kernels cuda/attention cuda/device -name '*.cu' | LC_ALL=C sort)"],
+            "actions": [
+              {
+                "action_name": "embed_triton",
+                # The manifest holds the hashes of the cubins, so it changes with them.
+                "inputs": ["scripts/embed-triton.mjs", "cuda/attention/triton/kernels/manifest.json"],
+                "outputs": ["<(INTERMEDIATE_DIR)/triton_kernels.cpp"],
+                "process_outputs_as_sources": 1,
+                "action": ["node", "scripts/embed-triton.mjs", "<@(_outputs)"]
+              }
+            ]
           },
           {
             "target_name": "detinfer_cuda",

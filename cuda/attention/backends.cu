@@ -1,5 +1,6 @@
 #include "attention/backend.h"
 #include "attention/fa3/fa3.h"
+#include "attention/triton/triton.h"
 #include "core/error.h"
 
 namespace detinfer {
@@ -13,6 +14,7 @@ struct Backend {
 
 constexpr Backend kBackends[] = {
     {"fa3", make_fa3},
+    {"triton", make_triton},
 };
 
 }  // namespace

@@ -212,7 +212,7 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     value: 'NAME',
     parse: oneOf('fa3', 'flashinfer', 'triton'),
     default: 'fa3',
-    help: 'fa3, flashinfer or triton: the same bits from each; on a CPU the same code, too; on a GPU this version has fa3',
+    help: 'fa3, flashinfer or triton: the same bits from each; on a CPU the same code, too; on a GPU this version has fa3 and triton',
   },
   disableCudaGraph: {
     ...switchFlag('Determinism and kernels', 'launch the kernels of every step one by one'),

@@ -30,7 +30,7 @@ export interface EngineOptions {
 const PASS_TOKENS = { cpu: 1024, cuda: 8192 } as const;
 
 /** What the CUDA addon has of SGLang's backends. */
-const GPU_BACKENDS: readonly AttentionBackend[] = ['fa3'];
+const GPU_BACKENDS: readonly AttentionBackend[] = ['fa3', 'triton'];
 
 /** SGLang's default of --cuda-graph-max-bs on the GPUs that this is for. */
 const DEFAULT_GRAPH_MAX_BATCH = 256;

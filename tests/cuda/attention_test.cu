@@ -384,10 +384,11 @@ std::vector<Test> tests_of_backend() {
           {"refuses what it can't do", [] { refusals(kName); }}};
 }
 
-constexpr char kFa3[] = "fa3";
+constexpr char kFa3[] = "fa3", kTriton[] = "triton";
 
 }  // namespace
 
 extern const TestTable kCudaFa3Tests = {"cuda attention fa3", tests_of_backend<kFa3>()};
+extern const TestTable kCudaTritonTests = {"cuda attention triton", tests_of_backend<kTriton>()};
 
 }  // namespace detinfer::testing

@@ -11,8 +11,10 @@ extern const TestTable kCudaFa3Tests;
 extern const TestTable kCudaLinearTests;
 extern const TestTable kCudaSamplerTests;
 extern const TestTable kCudaSmallOpsTests;
+extern const TestTable kCudaTritonTests;
 
-const TestTable* const kTables[] = {&kCudaLinearTests, &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaFa3Tests};
+const TestTable* const kTables[] = {&kCudaLinearTests, &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaFa3Tests,
+                                    &kCudaTritonTests};
 
 }  // namespace detinfer::testing
 

@@ -1,0 +1,68 @@
+#include "attention/triton/triton.h"
+
+#include "attention/device_plan.cuh"
+#include "attention/triton/kernel.cuh"
+#include "core/cuda_memory.cuh"
+
+namespace detinfer {
+namespace {
+
+class TritonAttention : public AttentionBackend {
+ public:
+  TritonAttention(const PagedKvLayout& kv, int heads, const AttentionLimits& limits)
+      : kv_(kv),
+        heads_(heads),
+        plan_(kv, heads, limits, 0),
+        prefill_("prefill_" + std::to_string(kv.head_dim)),
+        decode_("decode_" + std::to_string(kv.head_dim)),
+        decode_programs_(hopper_multiprocessors("triton") * decode_.programs_per_multiprocessor()),
+        partial_rules_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * 2),
+        partial_sums_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
+        counters_(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads) {
+    CUDA_CHECK(cudaMemset(counters_.data(), 0, size_t(limits.slices) * kv.kv_heads * sizeof(int)));
+    // The memsets are done before any stream looks.
+    CUDA_CHECK(cudaDeviceSynchronize());
+  }
+
+  void plan(const AttentionSlice* slices, int count, cudaStream_t stream) override {
+    plan_.make(slices, count, stream);
+  }
+
+ private:
+  void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
+              cudaStream_t stream) const override {
+    const PlanLayout& layout = plan_.layout();
+    const float scale = attention_scale(kv_.head_dim);
+    const int is_f32 = out_f32 != nullptr;
+    void* const to = is_f32 ? static_cast<void*>(out_f32) : out;
+    if (plan_.planned().tiles > 0) {
+      prefill_.launch(plan_.planned().tiles * kv_.kv_heads, stream, plan_.tiles(), plan_.pages(), q, keys, values, to,
+                      is_f32, heads_, kv_.kv_heads, layout.page_shift, scale);
+    }
+    if (plan_.planned().splits > 0) {
+      decode_.launch(decode_programs_, stream, plan_.words(), layout.split_words, q, keys, values, to, is_f32,
+                     partial_rules_.data(), partial_sums_.data(), counters_.data(), heads_, kv_.kv_heads,
+                     layout.page_shift, scale);
+    }
+  }
+
+  PagedKvLayout kv_;
+  int heads_;
+  DevicePlan plan_;
+  triton::Kernel prefill_, decode_;
+  int decode_programs_;
+  /// Finished splits: pairs of maximum and sum [split][heads], and sums of values [split][heads][head_dim].
+  CudaArray<float> partial_rules_;
+  CudaArray<float> partial_sums_;
+  /// Finished splits of each sequence and KV head; all 0 between launches.
+  CudaArray<int> counters_;
+};
+
+}  // namespace
+
+std::unique_ptr<AttentionBackend> make_triton(const PagedKvLayout& kv, int heads, int64_t, const AttentionLimits& limits) {
+  check_supported("triton", kv, heads);
+  return std::make_unique<TritonAttention>(kv, heads, limits);
+}
+
+}  // namespace detinfer

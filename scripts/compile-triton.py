@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Compiles the Triton kernels of cuda/attention/triton into the cubins and the manifest of its folder kernels. Needs no GPU:
+  python3 -m venv build/triton && build/triton/bin/pip install triton==3.8.0 && build/triton/bin/python scripts/compile-triton.py
+What it writes is committed, so that nothing else needs Python: `npm test` fails when it does not fit the sources."""
+import hashlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # before Triton looks
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "cuda" / "attention" / "triton"
+OUTPUT = SOURCES / "kernels"
+VERSION = "3.8.0"
+TARGET = GPUTarget("cuda", 90, 32)
+# A product and a sum are contracted only where the sources say fma.
+OPTIONS = {"enable_fp_fusion": False, "launch_pdl": True}
+HEAD_DIMS = (64, 128)
+
+sys.path.insert(0, str(SOURCES))
+sys.dont_write_bytecode = True
+from decode import decode
+from prefill import prefill
+
+PLACES = {"q": "*bf16", "keys": "*bf16", "values": "*bf16", "out": "*bf16", "out_f32": "i32"}
+SHAPE = {"heads": "i32", "kv_heads": "i32", "page_shift": "i32", "scale": "fp32"}
+PREFILL = {"tiles": "*i32", "pages": "*i32", **PLACES, **SHAPE}
+PARTIAL = {"partial_rules": "*fp32", "partial_sums": "*fp32", "counters": "*i32"}
+DECODE = {"plan": "*i32", "split_words": "i32", **PLACES, **PARTIAL, **SHAPE}
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def compile_kernel(function, arguments, constants, options):
+    """@returns the cubin and the kernel's part of the manifest"""
+    signature = {**arguments, **{name: "constexpr" for name in constants}}
+    # Every pointer comes from cudaMalloc, or lies a multiple of 16 bytes behind one that does.
+    aligned = {(i,): [["tt.divisibility", 16]] for i, type in enumerate(arguments.values()) if type.startswith("*")}
+    kernel = triton.compile(ASTSource(function, signature, constants, aligned), target=TARGET, options={**OPTIONS, **options})
+    metadata, ptx = kernel.metadata, kernel.asm["ptx"]
+    scratch = {"global_scratch": "*i8", "profile_scratch": "*i8"}
+    if metadata.global_scratch_size or metadata.profile_scratch_size:
+        raise SystemExit(f"{metadata.name} needs scratch memory, which the launcher does not give it")
+    parameters = re.findall(r"\.param \.(\w+) ", ptx[: ptx.index("\n{")])
+    registers = {"*": "u64", "i": "u32", "f": "f32"}
+    expected = [registers[type[0]] for type in [*arguments.values(), *scratch.values()]]
+    if parameters != expected:
+        raise SystemExit(f"{metadata.name} takes {parameters}, not {expected}")
+    return kernel.asm["cubin"], {
+        "function": metadata.name,
+        "constants": constants,
+        "numWarps": metadata.num_warps,
+        "numStages": metadata.num_stages,
+        "sharedBytes": metadata.shared,
+        "arguments": {**arguments, **scratch},
+    }
+
+
+def main():
+    if triton.__version__ != VERSION:
+        raise SystemExit(f"Triton {triton.__version__} is installed, but the kernels are compiled with {VERSION}")
+    OUTPUT.mkdir(exist_ok=True)
+    for stale in OUTPUT.glob("*.cubin"):
+        stale.unlink()
+    kernels = {}
+    for dim in HEAD_DIMS:
+        for name, function, arguments, constants, options in (
+            (f"prefill_{dim}", prefill, PREFILL, {"HEAD_DIM": dim}, {"num_warps": 8, "num_stages": 3}),
+            (f"decode_{dim}", decode, DECODE, {"HEAD_DIM": dim, "STAGES": 2}, {"num_warps": 8, "num_stages": 2}),
+        ):
+            cubin, entry = compile_kernel(function, arguments, constants, options)
+            (OUTPUT / f"{name}.cubin").write_bytes(cubin)
+            kernels[name] = {**entry, "cubinBytes": len(cubin), "cubinSha256": sha256(cubin)}
+            print(f"{name}: {len(cubin)} bytes, {entry['sharedBytes']} bytes of shared memory")
+    sources = [*sorted(SOURCES.glob("*.py")), Path(__file__).resolve()]
+    manifest = {
+        "triton": VERSION,
+        "target": f"sm_{TARGET.arch}a",
+        "sources": {str(path.relative_to(ROOT)): sha256(path.read_bytes()) for path in sources},
+        "kernels": kernels,
+    }
+    (OUTPUT / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+main()
