@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Compiles the Triton kernels of cuda/attention/triton into the cubins and the manifest of its folder kernels. Needs no GPU:
-  python3 -m venv build/triton && build/triton/bin/pip install triton==3.8.0 && build/triton/bin/python scripts/compile-triton.py
+"""Compiles the Triton kernels of cuda/attention/triton into the cubins and the manifest in its folder kernels. On a
+machine of any kind, as no GPU is asked:
+  python3 -m venv build/triton && build/triton/bin/pip install triton==3.8.0
+  build/triton/bin/python scripts/compile-triton.py
 What it writes is committed, so that nothing else needs Python: `npm test` fails when it does not fit the sources."""
 import hashlib
 import json
@@ -14,6 +16,7 @@ os.environ["TRITON_DISABLE_LINE_INFO"] = "1"  # before Triton looks
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "cuda" / "attention" / "triton"
@@ -26,14 +29,19 @@ HEAD_DIMS = (64, 128)
 
 sys.path.insert(0, str(SOURCES))
 sys.dont_write_bytecode = True
+from blocks import BOX_COLUMNS, BOX_ROWS, SWIZZLED
 from decode import decode
 from prefill import prefill
 
-PLACES = {"q": "*bf16", "keys": "*bf16", "values": "*bf16", "out": "*bf16", "out_f32": "i32"}
+POOL = f"tensordesc<bf16[{BOX_ROWS.value},{BOX_COLUMNS.value}],{SWIZZLED.value!r}>"
+OUT = {"out": "*bf16", "out_f32": "i32"}
 SHAPE = {"heads": "i32", "kv_heads": "i32", "page_shift": "i32", "scale": "fp32"}
-PREFILL = {"tiles": "*i32", "pages": "*i32", **PLACES, **SHAPE}
+PREFILL = {"tiles": "*i32", "pages": "*i32", "q": "*bf16", "keys": POOL, "values": POOL, **OUT, **SHAPE}
 PARTIAL = {"partial_rules": "*fp32", "partial_sums": "*fp32", "counters": "*i32"}
-DECODE = {"plan": "*i32", "split_words": "i32", **PLACES, **PARTIAL, **SHAPE}
+DECODE = {"plan": "*i32", "split_words": "i32", "q": "*bf16", "keys": POOL, "values": POOL, **OUT, **PARTIAL, **SHAPE}
+# What a compiled kernel takes for a descriptor of a matrix, and types as PTX has them.
+DESCRIPTOR = {"": "tensormap", "_rows": "i32", "_columns": "i32", "_row_stride": "i64", "_column_stride": "i64"}
+PTX_TYPES = {"i32": "u32", "i64": "u64", "fp32": "f32", "tensormap": "b8"}
 
 
 def sha256(data):
@@ -42,26 +50,29 @@ def sha256(data):
 
 def compile_kernel(function, arguments, constants, options):
     """@returns the cubin and the kernel's part of the manifest"""
+    source = GluonASTSource if function.is_gluon() else ASTSource
     signature = {**arguments, **{name: "constexpr" for name in constants}}
     # Every pointer comes from cudaMalloc, or lies a multiple of 16 bytes behind one that does.
     aligned = {(i,): [["tt.divisibility", 16]] for i, type in enumerate(arguments.values()) if type.startswith("*")}
-    kernel = triton.compile(ASTSource(function, signature, constants, aligned), target=TARGET, options={**OPTIONS, **options})
+    options = {**OPTIONS, **options}
+    kernel = triton.compile(source(function, signature, constants, aligned), target=TARGET, options=options)
     metadata, ptx = kernel.metadata, kernel.asm["ptx"]
-    scratch = {"global_scratch": "*i8", "profile_scratch": "*i8"}
     if metadata.global_scratch_size or metadata.profile_scratch_size:
         raise SystemExit(f"{metadata.name} needs scratch memory, which the launcher does not give it")
-    parameters = re.findall(r"\.param \.(\w+) ", ptx[: ptx.index("\n{")])
-    registers = {"*": "u64", "i": "u32", "f": "f32"}
-    expected = [registers[type[0]] for type in [*arguments.values(), *scratch.values()]]
+    passed = {}
+    for name, type in arguments.items():
+        passed.update({name + part: t for part, t in DESCRIPTOR.items()} if type == POOL else {name: type})
+    passed.update({"global_scratch": "*i8", "profile_scratch": "*i8"})
+    parameters = re.findall(r"\.param (?:\.align \d+ )?\.(\w+) ", ptx[: ptx.index("\n{")])
+    expected = ["u64" if type[0] == "*" else PTX_TYPES[type] for type in passed.values()]
     if parameters != expected:
         raise SystemExit(f"{metadata.name} takes {parameters}, not {expected}")
     return kernel.asm["cubin"], {
         "function": metadata.name,
         "constants": constants,
         "numWarps": metadata.num_warps,
-        "numStages": metadata.num_stages,
         "sharedBytes": metadata.shared,
-        "arguments": {**arguments, **scratch},
+        "arguments": passed,
     }
 
 
@@ -74,8 +85,10 @@ def main():
     kernels = {}
     for dim in HEAD_DIMS:
         for name, function, arguments, constants, options in (
-            (f"prefill_{dim}", prefill, PREFILL, {"HEAD_DIM": dim}, {"num_warps": 8, "num_stages": 3}),
-            (f"decode_{dim}", decode, DECODE, {"HEAD_DIM": dim, "STAGES": 2}, {"num_warps": 8, "num_stages": 2}),
+            (f"prefill_{dim}", prefill, PREFILL, {"HEAD_DIM": dim}, {"num_warps": 4}),
+            # The registers and the ring (96 KB) let a multiprocessor run two programs.
+            (f"decode_{dim}", decode, DECODE, {"WARPS": 8, "STAGES": 384 // dim, "HEAD_DIM": dim},
+             {"num_warps": 8, "maxnreg": 80}),
         ):
             cubin, entry = compile_kernel(function, arguments, constants, options)
             (OUTPUT / f"{name}.cubin").write_bytes(cubin)

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Writes the compiled Triton kernels (scripts/compile-triton.py) as the C++ source that binding.gyp builds them in from.
+// Writes the compiled Triton kernels (scripts/compile-triton.py) as a C++ source, for binding.gyp.
 //   node scripts/embed-triton.mjs OUTPUT.cpp
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ const KERNELS = join(SOURCES, 'kernels');
 const COMPILER = join('scripts', 'compile-triton.py');
 
 /** The types of arguments that the launcher in cuda/attention/triton knows. */
-const ARGUMENT_TYPES = { '*': 'p', i: 'i', f: 'f' };
+const ARGUMENT_TYPES = { '*': 'p', i32: 'i', i64: 'l', fp32: 'f', tensormap: 'm' };
 
 /**
  * What does not fit together of the Triton sources, the manifest and the cubins.
@@ -28,8 +28,8 @@ export function findProblems(root) {
   };
   const compareNames = (folder, extension, known) => {
     const names = readdirSync(join(root, folder)).filter((name) => name.endsWith(extension));
-    for (const name of names) {
-      if (!known.includes(join(folder, name))) problems.push(`${join(folder, name)} is not in the manifest: run ${COMPILER}`);
+    for (const path of names.map((name) => join(folder, name))) {
+      if (!known.includes(path)) problems.push(`${path} is not in the manifest: run ${COMPILER}`);
     }
   };
   const cubins = Object.entries(manifest.kernels).map(([name, { cubinSha256 }]) => [cubinPath(name), cubinSha256]);
@@ -59,8 +59,9 @@ function toSource() {
     return `alignas(16) const unsigned char ${name}[] = {${bytes.join(',')}};\n`;
   });
   const rows = kernels.map(([name, kernel]) => {
-    const types = Object.values(kernel.arguments).map((type) => ARGUMENT_TYPES[type[0]]);
-    return `    {"${name}", "${kernel.function}", ${name}, "${types.join('')}", ${kernel.numWarps}, ${kernel.sharedBytes}},\n`;
+    const types = Object.values(kernel.arguments).map((type) => ARGUMENT_TYPES[type.startsWith('*') ? '*' : type]);
+    const sizes = `${kernel.numWarps}, ${kernel.sharedBytes}`;
+    return `    {"${name}", "${kernel.function}", ${name}, "${types.join('')}", ${sizes}},\n`;
   });
   return `// Written by scripts/embed-triton.mjs.
 #include "attention/triton/compiled.h"

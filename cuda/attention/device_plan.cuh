@@ -19,8 +19,8 @@ inline int hopper_multiprocessors(const std::string& backend) {
   CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
   CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   if (major != 9) {
-    throw Error(ErrorCode::kUnsupported, "attention backend " + backend + " needs a Hopper GPU (compute capability 9.0); " +
-                                             "choose another attention backend");
+    throw Error(ErrorCode::kUnsupported, "attention backend " + backend + " needs a Hopper GPU (compute capability " +
+                                             "9.0); choose another attention backend");
   }
   return count;
 }

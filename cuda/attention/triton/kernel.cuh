@@ -22,7 +22,7 @@ class Kernel {
   /// Programs that a multiprocessor can run at a time.
   int programs_per_multiprocessor() const;
 
-  /// Launches so many programs, which may overlap the end of the kernel before (core/launch.cuh; the kernels obey its rule).
+  /// Launches so many programs, which may overlap the end of the kernel before: they obey the rule of core/launch.cuh.
   /// @param arguments as the Python function has them, without its constants @throws Error kEngineFailed
   template <class... Arguments>
   void launch(int programs, cudaStream_t stream, const Arguments&... arguments) const {
@@ -37,7 +37,9 @@ class Kernel {
   template <class T>
   static char type_of(const T* const&) { return 'p'; }
   static char type_of(const int&) { return 'i'; }
+  static char type_of(const int64_t&) { return 'l'; }
   static char type_of(const float&) { return 'f'; }
+  static char type_of(const CUtensorMap&) { return 'm'; }
   /// A launch that does not fit the source would read garbage.
   void check_types(const std::string& types) const;
   void launch_with(int programs, cudaStream_t stream, void** arguments) const;

@@ -1,9 +1,10 @@
-"""The scalar rules of attention (docs/numerics.md) in Triton; those of C++ are in core/numerics.h and kernels/attention."""
+"""The scalar rules of attention (docs/numerics.md) in Triton; C++ has them in core/numerics.h and kernels/attention."""
 import triton
 import triton.language as tl
 
 BLOCK_KEYS = tl.constexpr(128)
 SPLIT_KEYS = tl.constexpr(512)
+SPLIT_BLOCKS = tl.constexpr(4)
 LAZY_MARGIN = tl.constexpr(8.0)
 
 
@@ -13,7 +14,7 @@ def exp2(x):
     x = tl.where(x < -126.0, -126.0, x)
     shifted = x + 12582912.0  # 1.5 * 2^23: adding it rounds to an integer
     f = x - (shifted - 12582912.0)
-    p = tl.fma(tl.full(f.shape, 0.0013333558, tl.float32), f, 0.009618129)
+    p = tl.fma(0.0013333558, f, 0.009618129)
     p = tl.fma(p, f, 0.055504109)
     p = tl.fma(p, f, 0.24022651)
     p = tl.fma(p, f, 0.69314718)
@@ -25,6 +26,13 @@ def exp2(x):
 def rescale(before, after):
     """The factor between what was summed against one maximum and what is summed against another."""
     return exp2(tl.where(before == after, 0.0, before - after))
+
+
+@triton.jit
+def merge_factors(total_max, split_max):
+    """What a split's end needs: the merged maximum, and the factors of the total and of the split."""
+    merged = tl.maximum(total_max, split_max)
+    return merged, rescale(total_max, merged), rescale(split_max, merged)
 
 
 @triton.jit
@@ -42,13 +50,4 @@ def weight(x):
 @triton.jit
 def inverse(x):
     """1 / x, correctly rounded."""
-    return tl.div_rn(tl.full(x.shape, 1.0, tl.float32), x)
-
-
-@triton.jit
-def block_rows(pages, key, last_page, kv_head, kv_heads, page_shift):
-    """Rows of the pool, seen as a matrix of head_dim columns, of keys at these positions from the list's first page on.
-    Places behind the last page repeat it: their keys are masked."""
-    page = tl.load(pages + tl.minimum(key >> page_shift, last_page))
-    row = ((page * kv_heads + kv_head) << page_shift) + (key & ((1 << page_shift) - 1))
-    return row.to(tl.int64)
+    return tl.div_rn(1.0, x)

@@ -3,15 +3,20 @@
 #include "attention/device_plan.cuh"
 #include "attention/triton/kernel.cuh"
 #include "core/cuda_memory.cuh"
+#include "core/tensor_map.cuh"
 
 namespace detinfer {
 namespace {
 
+/// The boxes that blocks.py brings keys and values in.
+constexpr int kBoxRows = 16, kBoxColumns = 64;
+
 class TritonAttention : public AttentionBackend {
  public:
-  TritonAttention(const PagedKvLayout& kv, int heads, const AttentionLimits& limits)
+  TritonAttention(const PagedKvLayout& kv, int heads, int64_t pool_pages, const AttentionLimits& limits)
       : kv_(kv),
         heads_(heads),
+        pool_rows_(int(pool_pages * kv.kv_heads * kv.page_size)),
         plan_(kv, heads, limits, 0),
         prefill_("prefill_" + std::to_string(kv.head_dim)),
         decode_("decode_" + std::to_string(kv.head_dim)),
@@ -32,22 +37,33 @@ class TritonAttention : public AttentionBackend {
   void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
               cudaStream_t stream) const override {
     const PlanLayout& layout = plan_.layout();
-    const float scale = attention_scale(kv_.head_dim);
+    const int dim = kv_.head_dim;
+    const float scale = attention_scale(dim);
     const int is_f32 = out_f32 != nullptr;
     void* const to = is_f32 ? static_cast<void*>(out_f32) : out;
+    // Triton's descriptors are a map, two sizes and two strides.
+    const int64_t row_stride = dim, column_stride = 1;
+    const CUtensorMap key_map = tensor_map_2d(keys, dim, pool_rows_, dim, kBoxColumns, kBoxRows);
+    const CUtensorMap value_map = tensor_map_2d(values, dim, pool_rows_, dim, kBoxColumns, kBoxRows);
     if (plan_.planned().tiles > 0) {
-      prefill_.launch(plan_.planned().tiles * kv_.kv_heads, stream, plan_.tiles(), plan_.pages(), q, keys, values, to,
-                      is_f32, heads_, kv_.kv_heads, layout.page_shift, scale);
+      prefill_.launch(plan_.planned().tiles * kv_.kv_heads, stream, plan_.tiles(), plan_.pages(), q,
+                      key_map, pool_rows_, dim, row_stride, column_stride,
+                      value_map, pool_rows_, dim, row_stride, column_stride,
+                      to, is_f32, heads_, kv_.kv_heads, layout.page_shift, scale);
     }
     if (plan_.planned().splits > 0) {
-      decode_.launch(decode_programs_, stream, plan_.words(), layout.split_words, q, keys, values, to, is_f32,
-                     partial_rules_.data(), partial_sums_.data(), counters_.data(), heads_, kv_.kv_heads,
-                     layout.page_shift, scale);
+      decode_.launch(decode_programs_, stream, plan_.words(), layout.split_words, q,
+                     key_map, pool_rows_, dim, row_stride, column_stride,
+                     value_map, pool_rows_, dim, row_stride, column_stride,
+                     to, is_f32, partial_rules_.data(), partial_sums_.data(), counters_.data(),
+                     heads_, kv_.kv_heads, layout.page_shift, scale);
     }
   }
 
   PagedKvLayout kv_;
   int heads_;
+  /// Of a pool, seen as a matrix of head_dim columns.
+  int pool_rows_;
   DevicePlan plan_;
   triton::Kernel prefill_, decode_;
   int decode_programs_;
@@ -60,9 +76,10 @@ class TritonAttention : public AttentionBackend {
 
 }  // namespace
 
-std::unique_ptr<AttentionBackend> make_triton(const PagedKvLayout& kv, int heads, int64_t, const AttentionLimits& limits) {
+std::unique_ptr<AttentionBackend> make_triton(const PagedKvLayout& kv, int heads, int64_t pool_pages,
+                                              const AttentionLimits& limits) {
   check_supported("triton", kv, heads);
-  return std::make_unique<TritonAttention>(kv, heads, limits);
+  return std::make_unique<TritonAttention>(kv, heads, pool_pages, limits);
 }
 
 }  // namespace detinfer

@@ -1,5 +1,5 @@
-// The attention backend triton for Hopper (sm_90a): kernels written in Triton, compiled by scripts/compile-triton.py, over a
-// paged KV cache.
+// The attention backend triton for Hopper (sm_90a): kernels in Gluon, Triton's language of explicit layouts, compiled
+// by scripts/compile-triton.py, over a paged KV cache.
 #pragma once
 
 #include "attention/backend.h"
