@@ -16,7 +16,9 @@ function modified(path) {
 
 function isFresh() {
   if (!existsSync(object) || !existsSync(dependencies)) return false;
-  const files = readFileSync(dependencies, 'utf8').replace(/\\\n/g, ' ').split(/\s+/).slice(1).filter(Boolean);
+  // "object : source.cu header.h …", with a line's end escaped.
+  const [, list] = /:\s([^]*)/.exec(readFileSync(dependencies, 'utf8'));
+  const files = list.replace(/\\\n/g, ' ').split(/\s+/).filter(Boolean);
   const built = statSync(object).mtimeMs;
   return files.every((file) => modified(file) < built) && modified('binding.gyp') < built;
 }
