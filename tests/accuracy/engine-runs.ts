@@ -13,6 +13,7 @@ export const MODEL_FOLDERS: Readonly<Record<string, string>> = {
   demo: join(ROOT, 'models', 'demo'),
   'qwen3-tiny': join(FIXTURES, 'qwen3-tiny'),
   'llama31-tiny': join(FIXTURES, 'llama31-tiny'),
+  'qwen3moe-tiny': join(FIXTURES, 'qwen3moe-tiny'),
 };
 
 export function defaultOptions(modelPath: string): EngineOptions {

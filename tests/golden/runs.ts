@@ -27,6 +27,7 @@ const MODELS: Readonly<Record<string, { folder: string; options?: Partial<Engine
   demo: { folder: MODEL_FOLDERS.demo!, length: 200 },
   'qwen3-tiny': { folder: MODEL_FOLDERS['qwen3-tiny']!, length: 400 },
   'llama31-tiny': { folder: MODEL_FOLDERS['llama31-tiny']!, length: 400 },
+  'qwen3moe-tiny': { folder: MODEL_FOLDERS['qwen3moe-tiny']!, length: 400 },
   // Long enough for three splits of attention; its sizes are no multiples of what the fast paths like.
   'dummy-tiny': { folder: join(FIXTURES, 'dummy-tiny'), options: { loadFormat: 'dummy' }, length: 1100 },
 };

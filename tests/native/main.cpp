@@ -10,11 +10,12 @@ namespace detinfer::testing {
 
 extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kLinearScheduleTests, kAttentionTests;
 extern const TestTable kRmsNormTests, kMlpTests, kMoeTests, kRopeTests, kSamplerTests, kEngineTests;
+extern const TestTable kMoeModelTests;
 
 const TestTable* const kTables[] = {
     &kNumericsTests,  &kMma16Tests,   &kLinearTests, &kLinearScheduleTests,
     &kAttentionTests, &kRmsNormTests, &kMlpTests,    &kMoeTests,
-    &kRopeTests,      &kSamplerTests, &kEngineTests,
+    &kRopeTests,      &kSamplerTests, &kEngineTests, &kMoeModelTests,
 };
 
 }  // namespace detinfer::testing
