@@ -15,7 +15,7 @@ int expert_count(const ConfigMap& config) {
   if (!config.has(new_key)) return config.positive_int(old_key);
   const int count = config.positive_int(new_key);
   if (config.positive_int(old_key, count) != count) {
-    throw Error(ErrorCode::kInvalidModel, "config.json: num_experts disagrees with num_local_experts; keep one of them");
+    throw Error(ErrorCode::kInvalidModel, "config.json: num_experts disagrees with num_local_experts; keep one");
   }
   return count;
 }

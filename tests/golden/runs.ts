@@ -5,7 +5,15 @@ import { fileURLToPath } from 'node:url';
 
 import type { EngineOptions } from '../../lib/engine/engine.js';
 import type { Engine, SampleSpec } from '../../lib/engine/types.js';
-import { FIXTURES, forwardOne, generate, GREEDY, load, MODEL_FOLDERS, RAGGED_EXPERTS } from '../accuracy/engine-runs.js';
+import {
+  FIXTURES,
+  forwardOne,
+  generate,
+  GREEDY,
+  load,
+  MODEL_FOLDERS,
+  RAGGED_EXPERTS,
+} from '../accuracy/engine-runs.js';
 
 /** sha256 of each run, by model and run. */
 export type Digests = Record<string, Record<string, string>>;

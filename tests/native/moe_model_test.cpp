@@ -81,12 +81,13 @@ void dummy_routers_use_all_experts() {
     const int mean = kRows * kTopK / kExperts;
     const auto [least, most] = std::minmax_element(counts.begin(), counts.end());
     CHECK_MESSAGE(*least > 0 && *most < 4 * mean,
-                  "layer " << layers - 1 << ": between " << *least << " and " << *most << " rows, " << mean << " on average");
+                  "layer " << layers - 1 << ": " << *least << " to " << *most << " rows, " << mean << " on average");
   }
 }
 
 }  // namespace
 
-extern const TestTable kMoeModelTests = {"moe model", {{"dummy routers use all experts", dummy_routers_use_all_experts}}};
+extern const TestTable kMoeModelTests = {"moe model",
+                                         {{"dummy routers use all experts", dummy_routers_use_all_experts}}};
 
 }  // namespace detinfer::testing

@@ -126,6 +126,32 @@ void experts_equal_reference() {
   compare_experts({{4, 2, true}, 3, 1100, 16}, Operands::kNormal, RouterLogits::kNormal, random);
 }
 
+void experts_are_combined_in_order_of_rank() {
+  // Equal logits give equal weights. What cancels shows in which order it was added, and whether products were rounded.
+  ThreadPool pool(2);
+  const float large = std::ldexp(1.0f, 30), third = 1.0f / 3.0f, v = 1.4140625f;
+  const std::vector<std::vector<float>> cases = {{large, 1.0f, -large, 1.0f}, {1.0f, -large, 1.0f, large},
+                                                 {large, -large, 1.0f, 1.0f}, {1.0f, 1.0f, large, -large},
+                                                 {v, -v, 0.0f}};
+  const std::vector<float> expected = {0.25f, 0.0f, 0.5f, 0.0f, to_float(to_bf16(std::fma(third, -v, third * v)))};
+  CHECK(expected.back() != 0.0f);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const RouteSpec spec{int(cases[i].size()), int(cases[i].size()), true};
+    Routes routes(1, spec);
+    route_experts_reference(std::vector<float>(spec.experts).data(), 1, spec, routes.view());
+    std::vector<bf16> y(spec.top_k);
+    for (int rank = 0; rank < spec.top_k; ++rank) y[routes.place[rank]] = to_bf16(cases[i][rank]);
+    bf16 out;
+    combine_experts_reference(y.data(), 1, 1, spec, routes.view(), &out);
+    CHECK_EQ(to_float(out), expected[i]);
+    for_each_isa([&](const char* isa) {
+      bf16 fast;
+      combine_experts_cpu(pool, y.data(), 1, 1, spec, routes.view(), &fast);
+      CHECK_MESSAGE(fast.bits == out.bits, isa << " case " << i);
+    });
+  }
+}
+
 void an_expert_is_a_linear() {
   std::mt19937_64 random(33);
   ThreadPool pool(2);
@@ -162,6 +188,8 @@ extern const TestTable kMoeTests = {"moe",
                                     {{"routes equal reference", routes_equal_reference},
                                      {"routes follow their definition", routes_follow_their_definition},
                                      {"experts equal reference", experts_equal_reference},
+                                     {"experts are combined in order of rank",
+                                      experts_are_combined_in_order_of_rank},
                                      {"an expert is a linear", an_expert_is_a_linear},
                                      {"too many experts are refused", too_many_experts_are_refused}}};
 

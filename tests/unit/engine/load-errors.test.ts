@@ -163,7 +163,7 @@ describe('config.json', () => {
     ['a fraction for a count', { num_attention_heads: 3.5 }, 'INVALID_MODEL', ['num_attention_heads is 3.5']],
     ['heads that do not group', { num_key_value_heads: 3 }, 'INVALID_MODEL', ['multiple of num_key_value_heads']],
     ['quantized weights', { quantization_config: { bits: 4 } }, 'UNSUPPORTED', ['quantization_config']],
-    ['an architecture that resembles one', { architectures: ['Qwen2ForCausalLM'] }, 'UNSUPPORTED', ['Qwen2ForCausalLM']],
+    ['a resembling architecture', { architectures: ['Qwen2ForCausalLM'] }, 'UNSUPPORTED', ['Qwen2ForCausalLM']],
     ['other experts', { architectures: ['MixtralForCausalLM'] }, 'UNSUPPORTED', ['MixtralForCausalLM']],
     ['float16', { torch_dtype: 'float16' }, 'UNSUPPORTED', ['torch_dtype "float16"', 'convert']],
     ['float32 in the new style', { torch_dtype: null, dtype: 'float32' }, 'UNSUPPORTED', ['dtype "float32"']],
