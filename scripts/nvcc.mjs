@@ -16,9 +16,9 @@ function modified(path) {
 
 function isFresh() {
   if (!existsSync(object) || !existsSync(dependencies)) return false;
-  // "object : file file \", then a line for each other file.
-  const text = readFileSync(dependencies, 'utf8').replace(/\\\n/g, ' ');
-  const files = text.slice(text.indexOf(': ') + 1).split(/\s+/).filter(Boolean);
+  // "object : source.cu header.h …", with a line's end escaped.
+  const [, list] = /:\s([^]*)/.exec(readFileSync(dependencies, 'utf8'));
+  const files = list.replace(/\\\n/g, ' ').split(/\s+/).filter(Boolean);
   const built = statSync(object).mtimeMs;
   return files.every((file) => modified(file) < built) && modified('binding.gyp') < built;
 }

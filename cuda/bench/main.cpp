@@ -1,6 +1,6 @@
 // detinfer_bench: what the CPU kernels reach, next to what this machine can do.
 //   bandwidth [--threads N]   bytes per second that N threads read
-//   kernels   [--threads N]   linear and attention on every instruction set
+//   kernels   [--threads N]   linear, experts and attention on every instruction set
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,6 +17,7 @@
 #include "core/thread_pool.h"
 #include "kernels/attention/attention.h"
 #include "kernels/linear/linear.h"
+#include "kernels/moe/moe.h"
 
 namespace detinfer {
 namespace {
@@ -50,6 +51,56 @@ void bench_linear(ThreadPool& pool, double bandwidth) {
       const double rate = double(kN) * kK * kCopies * rows / seconds;
       std::printf("%6d %8s %12.2f %18.2f %13.0f%%\n", rows, cpu_isa_name(isa), rate / 1e9, rate / 1e9 / pool.threads(),
                   100.0 * double(kN) * kK * kCopies * 2 / seconds / bandwidth);
+    }
+  }
+}
+
+/// Arrays for the routes of one pass.
+struct Routes {
+  Routes(int rows, const RouteSpec& spec)
+      : experts(size_t(rows) * spec.top_k), first(size_t(spec.experts) + 1), row(experts), place(experts),
+        weights(experts.size()) {}
+  ExpertRoutes view() { return {experts.data(), weights.data(), first.data(), row.data(), place.data()}; }
+
+  std::vector<int32_t> experts, first, row, place;
+  std::vector<float> weights;
+};
+
+void bench_experts(ThreadPool& pool, double bandwidth) {
+  // Gate and up of experts of Qwen3-30B-A3B's shape, a quarter of them. Passes choose at random, so that the weights of
+  // the few that a row reads lie in no cache.
+  constexpr int kN = 1536, kK = 2048, kPasses = 8;
+  constexpr RouteSpec kSpec{32, 8, true};
+  std::mt19937_64 random(3);
+  const auto block = normal_values(size_t(kN) * kK, 0.02f, random);
+  std::vector<bf16> matrices;
+  for (int i = 0; i < kSpec.experts; ++i) matrices.insert(matrices.end(), block.begin(), block.end());
+  const PackedMatrix weights = pack_matrix(pool, matrices.data(), kSpec.experts * kN, kK);
+  std::printf("\nexperts %d x %d, %d of %d\n", kN, kK, kSpec.top_k, kSpec.experts);
+  std::printf("%6s %8s %12s %18s %14s\n", "rows", "isa", "GMAC/s", "per thread", "of bandwidth");
+  std::normal_distribution<float> normal;
+  for (int rows : {1, 4, 16, 64}) {
+    const std::vector<bf16> x = normal_values(size_t(rows) * kK, 1.0f, random);
+    std::vector<bf16> y(size_t(rows) * kSpec.top_k * kN);
+    std::vector<Routes> passes(kPasses, Routes(rows, kSpec));
+    double experts_read = 0.0;
+    for (Routes& routes : passes) {
+      std::vector<float> logits(size_t(rows) * kSpec.experts);
+      for (float& logit : logits) logit = normal(random);
+      route_experts_cpu(pool, logits.data(), rows, kSpec, routes.view());
+      for (int e = 0; e < kSpec.experts; ++e) experts_read += routes.first[e + 1] > routes.first[e];
+    }
+    for (CpuIsa isa : {CpuIsa::kAvx512, CpuIsa::kAvx2, CpuIsa::kPortable}) {
+      if (!cpu_has(isa)) continue;
+      set_cpu_isa(isa);
+      const double seconds = best_seconds(rows > 16 ? 2 : 5, [&] {
+        for (Routes& routes : passes) {
+          expert_linear_cpu(pool, x.data(), rows, kSpec, routes.view(), true, weights, y.data());
+        }
+      });
+      const double rate = double(kN) * kK * rows * kSpec.top_k * kPasses / seconds;
+      std::printf("%6d %8s %12.2f %18.2f %13.0f%%\n", rows, cpu_isa_name(isa), rate / 1e9, rate / 1e9 / pool.threads(),
+                  100.0 * double(kN) * kK * experts_read * 2 / seconds / bandwidth);
     }
   }
 }
@@ -106,6 +157,7 @@ int run(int argc, char** argv) {
   std::printf("%d threads read %.1f GB/s\n", threads, bandwidth / 1e9);
   if (command == "kernels") {
     bench_linear(pool, bandwidth);
+    bench_experts(pool, bandwidth);
     bench_attention(pool);
   }
   return 0;

@@ -78,4 +78,20 @@ bool ConfigMap::flag(const std::string& key, bool fallback) const {
   return *flag;
 }
 
+std::vector<int> ConfigMap::indices(const std::string& key, int count) const {
+  if (const Value* value = find(key)) refuse(key, value, "a list");
+  std::vector<int> list;
+  for (int i = 0; has(key + "." + std::to_string(i)); ++i) {
+    const std::string element = key + "." + std::to_string(i);
+    const Value* value = find(element);
+    const double* number = value ? std::get_if<double>(value) : nullptr;
+    if (!number || *number < 0.0 || *number >= count || *number != std::floor(*number)) {
+      const std::string wanted = "an integer from 0 to " + std::to_string(count - 1);
+      refuse(element, value, wanted.c_str());
+    }
+    list.push_back(int(*number));
+  }
+  return list;
+}
+
 }  // namespace detinfer

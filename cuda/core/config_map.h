@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace detinfer {
 
@@ -28,6 +29,8 @@ class ConfigMap {
   double positive_number(const std::string& key, double fallback) const;
   std::string text(const std::string& key, const std::string& fallback) const;
   bool flag(const std::string& key, bool fallback) const;
+  /// A list of integers from 0 to count - 1; empty when the key is missing.
+  std::vector<int> indices(const std::string& key, int count) const;
 
  private:
   const Value* find(const std::string& key) const;

@@ -15,8 +15,10 @@ CUtensorMap encode(const bf16* data, const cuuint64_t (&sizes)[kDims], const cuu
   for (int i = 0; i < kDims - 1; ++i) bytes[i] = strides[i] * sizeof(bf16);
   for (int i = 0; i < kDims; ++i) steps[i] = 1;
   CUtensorMap map;
+  // A box's rows are 128 bytes. Promoted to 256, each load asks memory for its neighbour's, too, and a weight matrix is
+  // read 4% slower.
   check_driver(encoder(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDims, const_cast<bf16*>(data), sizes, bytes, box, steps,
-                       CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                       CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
                        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
                "cuTensorMapEncodeTiled");
   return map;

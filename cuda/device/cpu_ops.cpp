@@ -74,6 +74,18 @@ class CpuOps : public Ops {
   void rope(const RopeArgs& args) override { rope_cpu(pool_, args); }
   void swiglu(const bf16* gate_up, int rows, int n, bf16* y) override { swiglu_cpu(pool_, gate_up, rows, n, y); }
 
+  void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) override {
+    route_experts_cpu(pool_, logits, rows, spec, routes);
+  }
+  void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
+                     const Matrix& w, bf16* y) override {
+    expert_linear_cpu(pool_, x, rows, spec, routes, gather, packed(w), y);
+  }
+  void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
+                       bf16* out) override {
+    combine_experts_cpu(pool_, y, rows, n, spec, routes, out);
+  }
+
   void plan_attention(const AttentionSlice* slices, int count) override {
     slices_ = slices;
     slice_count_ = count;

@@ -68,6 +68,10 @@ std::vector<int> graph_sizes(int max_batch) {
   return sizes;
 }
 
+[[noreturn]] void refuse_experts() {
+  throw Error(ErrorCode::kUnsupported, "a mixture of experts runs on --device cpu only in this version");
+}
+
 class CudaOps : public Ops {
  public:
   explicit CudaOps(const CudaOptions& options)
@@ -150,6 +154,14 @@ class CudaOps : public Ops {
   }
   void rope(const RopeArgs& args) override { rope_cuda(args, layout_, stream()); }
   void swiglu(const bf16* gate_up, int rows, int n, bf16* y) override { swiglu_cuda(gate_up, rows, n, y, stream()); }
+
+  void route_experts(const float*, int, const RouteSpec&, const ExpertRoutes&) override { refuse_experts(); }
+  void expert_linear(const bf16*, int, const RouteSpec&, const ExpertRoutes&, bool, const Matrix&, bf16*) override {
+    refuse_experts();
+  }
+  void combine_experts(const bf16*, int, int, const RouteSpec&, const ExpertRoutes&, bf16*) override {
+    refuse_experts();
+  }
 
   void plan_attention(const AttentionSlice* slices, int count) override {
     attention_->plan(slices, count, stream());

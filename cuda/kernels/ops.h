@@ -12,6 +12,7 @@
 
 #include "core/numerics.h"
 #include "kernels/attention/attention.h"
+#include "kernels/moe/moe.h"
 #include "kernels/rope/rope.h"
 #include "kernels/sampler/sampler.h"
 
@@ -101,6 +102,16 @@ class Ops {
   virtual void linear(const bf16* x, int rows, const Matrix& w, float* y) = 0;
   virtual void rope(const RopeArgs& args) = 0;
   virtual void swiglu(const bf16* gate_up, int rows, int n, bf16* y) = 0;
+
+  /// A mixture of experts (kernels/moe/moe.h). @param logits [rows][experts] @param routes is filled in
+  virtual void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) = 0;
+  /// @param gather true: x has a row per row of the pass; false: one per entry
+  /// @param w all experts' matrices, one below the other
+  virtual void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
+                             const Matrix& w, bf16* y) = 0;
+  /// @param y [rows · top_k][n] in order of entries @param out [rows][n]
+  virtual void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
+                               bf16* out) = 0;
 
   /// Says which slices attention() works on in all layers of a pass. @param slices in host memory, as their pages;
   /// unchanged until the pass is over

@@ -3,21 +3,19 @@
 
 #include <string>
 
-#include "layers/parameter.h"
-#include "layers/step.h"
+#include "layers/feed_forward.h"
 
 namespace detinfer {
 
-class MlpLayer {
+class MlpLayer : public FeedForward {
  public:
   /// @param name prefix of the weights' names, such as "model.layers.0.mlp"
   MlpLayer(int hidden, int intermediate, const std::string& name);
 
-  void collect(ParameterList& parameters);
-  void declare(Workspace& work) const;
-
-  /// @param x [rows][hidden] @return [rows][hidden], valid until the next layer runs
-  bf16* forward(Step& step, const bf16* x) const;
+  void collect(ParameterList& parameters) override;
+  void declare(Workspace& work) const override;
+  int64_t unread_bytes() const override { return 0; }
+  bf16* forward(Step& step, const bf16* x) const override;
 
  private:
   int hidden_;

@@ -57,6 +57,7 @@ class Workspace {
     kAttended,
     kGateUp,
     kActivated,
+    kExpertOutputs,
     kDelta,
     // and of these per row whose logits are wanted.
     kPicked,
@@ -69,19 +70,42 @@ class Workspace {
     widths_[buffer] = std::max(widths_[buffer], elements_per_row);
   }
 
+  /// Router logits and routes of a mixture of experts.
+  void declare_routes(const RouteSpec& spec) {
+    experts_ = std::max(experts_, spec.experts);
+    top_k_ = std::max(top_k_, spec.top_k);
+  }
+
   void allocate(Ops& ops, const PassLimits& limits) {
     for (int i = 0; i < kCount; ++i) {
       const int rows = i < kPicked ? limits.rows : limits.logits_rows;
       buffers_[i] = DeviceArray<bf16>();
       buffers_[i] = DeviceArray<bf16>(ops, size_t(widths_[i] * rows));
     }
+    if (experts_ == 0) return;
+    const size_t entries = size_t(limits.rows) * top_k_;
+    router_logits_ = DeviceArray<float>(ops, size_t(limits.rows) * experts_);
+    expert_weights_ = DeviceArray<float>(ops, entries);
+    for (DeviceArray<int32_t>* array : {&experts_of_rows_, &entry_rows_, &entry_places_}) {
+      *array = DeviceArray<int32_t>(ops, entries);
+    }
+    first_entries_ = DeviceArray<int32_t>(ops, size_t(experts_) + 1);
   }
 
   bf16* get(Buffer buffer) { return buffers_[buffer].data(); }
+  float* router_logits() { return router_logits_.data(); }
+  ExpertRoutes routes() {
+    return {experts_of_rows_.data(), expert_weights_.data(), first_entries_.data(), entry_rows_.data(),
+            entry_places_.data()};
+  }
 
  private:
   std::array<int64_t, kCount> widths_ = {};
   std::array<DeviceArray<bf16>, kCount> buffers_;
+  int experts_ = 0;
+  int top_k_ = 0;
+  DeviceArray<float> router_logits_, expert_weights_;
+  DeviceArray<int32_t> experts_of_rows_, first_entries_, entry_rows_, entry_places_;
 };
 
 /// cos and sin of the rotary embedding, [position][head_dim/2].

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "kernels/norm/rms_norm.h"
+#include "layers/mlp_layer.h"
 #include "models/common_config.h"
 
 namespace detinfer {
@@ -24,6 +25,11 @@ void check_shape(const AttentionSpec& spec) {
   if (spec.hidden > kMaxNormLength) {
     refuse("hidden_size above " + std::to_string(kMaxNormLength) + " is not supported");
   }
+}
+
+std::unique_ptr<FeedForward> make_feed_forward(const CausalLmSpec& spec, const std::string& name, int layer) {
+  if (!spec.sparse_layers.empty() && spec.sparse_layers[layer]) return std::make_unique<MoeLayer>(spec.moe, name);
+  return std::make_unique<MlpLayer>(spec.attention.hidden, spec.intermediate, name);
 }
 
 }  // namespace
@@ -61,7 +67,7 @@ CausalLm::CausalLm(const CausalLmSpec& spec) : spec_(spec) {
     layers_.push_back({{norm_tensor(name + ".input_layernorm.weight", hidden), {}},
                        AttentionLayer(spec.attention, name + ".self_attn", i),
                        {norm_tensor(name + ".post_attention_layernorm.weight", hidden), {}},
-                       MlpLayer(hidden, spec.intermediate, name + ".mlp")});
+                       make_feed_forward(spec, name + ".mlp", i)});
   }
   last_norm_.spec = norm_tensor("model.norm.weight", hidden);
 }
@@ -79,7 +85,7 @@ void CausalLm::collect(ParameterList& parameters) {
     parameters.vectors.push_back(&layer.input_norm);
     layer.attention.collect(parameters);
     parameters.vectors.push_back(&layer.post_norm);
-    layer.mlp.collect(parameters);
+    layer.feed_forward->collect(parameters);
   }
   parameters.vectors.push_back(&last_norm_);
   if (!spec_.tied_embeddings) parameters.matrices.push_back(&head_);
@@ -87,7 +93,9 @@ void CausalLm::collect(ParameterList& parameters) {
 
 int64_t CausalLm::unread_bytes() const {
   // Of a table that is not the head too, a token reads one row.
-  return spec_.tied_embeddings ? 0 : embedding_.value->bytes();
+  int64_t bytes = spec_.tied_embeddings ? 0 : embedding_.value->bytes();
+  for (const Layer& layer : layers_) bytes += layer.feed_forward->unread_bytes();
+  return bytes;
 }
 
 void CausalLm::declare(Workspace& work) const {
@@ -98,7 +106,7 @@ void CausalLm::declare(Workspace& work) const {
   }
   for (const Layer& layer : layers_) {
     layer.attention.declare(work);
-    layer.mlp.declare(work);
+    layer.feed_forward->declare(work);
   }
 }
 
@@ -117,7 +125,7 @@ void CausalLm::forward(Step& step) const {
     }
     delta = layer.attention.forward(step, x);
     step.ops.add_rms_norm(residual, delta, rows, hidden, layer.post_norm.value.data(), spec_.norm_eps, x);
-    delta = layer.mlp.forward(step, x);
+    delta = layer.feed_forward->forward(step, x);
   }
 }
 

@@ -1,12 +1,14 @@
-// The graph that dense decoders share: embedding, pre-norm layers of attention and MLP on a residual stream, a last
-// norm and an output head, which may be the embedding table.
+// The graph that decoders share: embedding, pre-norm layers of attention and an MLP or experts on a residual stream, a
+// last norm and an output head, which may be the embedding table.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "layers/attention_layer.h"
-#include "layers/mlp_layer.h"
+#include "layers/feed_forward.h"
+#include "layers/moe_layer.h"
 #include "models/model.h"
 
 namespace detinfer {
@@ -14,15 +16,19 @@ namespace detinfer {
 struct CausalLmSpec {
   int vocab_size = 0;
   int layers = 0;
+  /// Of an MLP.
   int intermediate = 0;
   int max_positions = 0;
   bool tied_embeddings = false;
   float norm_eps = 0.0f;
   AttentionSpec attention;
   RopeSpec rope;
+  /// Layers that have experts instead of an MLP; empty: none.
+  std::vector<bool> sparse_layers;
+  MoeSpec moe;
 };
 
-/// Reads the keys that dense decoders share; `head_dim` falls back to the given value. @throws Error
+/// Reads the keys that decoders share; `head_dim` falls back to the given value. @throws Error
 CausalLmSpec causal_lm_config(const ConfigMap& config, int default_head_dim);
 
 class CausalLm : public Model {
@@ -46,7 +52,7 @@ class CausalLm : public Model {
     VectorParameter input_norm;
     AttentionLayer attention;
     VectorParameter post_norm;
-    MlpLayer mlp;
+    std::unique_ptr<FeedForward> feed_forward;
   };
 
   const Matrix& head() const { return *(spec_.tied_embeddings ? embedding_ : head_).value; }

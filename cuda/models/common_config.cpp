@@ -44,6 +44,12 @@ RopeSpec rope_config(const ConfigMap& config) {
 
 void refuse_unsupported(const ConfigMap& config) {
   if (config.has("quantization_config")) unsupported("quantization_config (weights must be bfloat16)");
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    const std::string type = config.text(key, "bfloat16");
+    if (type == "bfloat16") continue;
+    unsupported(std::string(key) + " \"" + type + "\" (convert the checkpoint to bfloat16; if its tensors are that "
+                "already, say so here or in --json-model-override-args)");
+  }
   const std::string activation = config.text("hidden_act", "silu");
   if (activation != "silu") unsupported("hidden_act \"" + activation + "\"");
   for (const char* bias : {"attention_bias", "mlp_bias"}) {

@@ -11,8 +11,8 @@ namespace detinfer {
 /// and disagree.
 RopeSpec rope_config(const ConfigMap& config);
 
-/// Refuses, by name, what would change the result of every family: quantization, another activation, biases, sliding
-/// windows, partial rotation. @throws Error kUnsupported
+/// Refuses, by name, what would change the result of every family: quantization, other types than bfloat16, another
+/// activation, biases, sliding windows, partial rotation. @throws Error kUnsupported
 void refuse_unsupported(const ConfigMap& config);
 
 }  // namespace detinfer

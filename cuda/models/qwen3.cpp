@@ -4,11 +4,15 @@
 
 namespace detinfer {
 
-std::unique_ptr<Model> make_qwen3(const ConfigMap& config) {
+CausalLmSpec qwen3_config(const ConfigMap& config) {
   constexpr int kDefaultHeadDim = 128;
   CausalLmSpec spec = causal_lm_config(config, kDefaultHeadDim);
   spec.attention.qk_norm = true;
-  return std::make_unique<CausalLm>(spec);
+  return spec;
+}
+
+std::unique_ptr<Model> make_qwen3(const ConfigMap& config) {
+  return std::make_unique<CausalLm>(qwen3_config(config));
 }
 
 }  // namespace detinfer

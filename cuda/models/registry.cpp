@@ -13,6 +13,7 @@ struct Family {
 constexpr Family kFamilies[] = {
     {"LlamaForCausalLM", make_llama},
     {"Qwen3ForCausalLM", make_qwen3},
+    {"Qwen3MoeForCausalLM", make_qwen3_moe},
 };
 
 }  // namespace

@@ -16,7 +16,7 @@ import {
   writeReport,
   type ClientFlag,
 } from './client-command.js';
-import { decimal, integer, oneOf, text } from './flag-values.js';
+import { decimal, integer, jsonObject, oneOf, text } from './flag-values.js';
 import { createLog } from './log.js';
 import { findModelFolders } from './model-source.js';
 import { DEMO_MODEL_PATH, PACKAGE_ROOT } from './package.js';
@@ -129,6 +129,7 @@ interface DecodeFlags {
   modelPath?: string;
   device?: Device;
   loadFormat: 'auto' | 'dummy';
+  jsonModelOverrideArgs: string;
   threads?: number;
   promptTokens: number;
   newTokens: number;
@@ -143,6 +144,12 @@ const DECODE_FLAGS: ClientFlag[] = [
     help: 'auto, or dummy for random weights from config.json alone',
     preset: 'auto',
     parse: oneOf('auto', 'dummy'),
+  },
+  {
+    flags: '--json-model-override-args <json>',
+    help: 'JSON object laid over config.json',
+    preset: '{}',
+    parse: jsonObject(),
   },
   {
     flags: '--device <device>',
@@ -169,6 +176,7 @@ async function decode({
   modelPath,
   device,
   loadFormat,
+  jsonModelOverrideArgs,
   threads,
   promptTokens,
   newTokens,
@@ -183,6 +191,7 @@ async function decode({
     modelPath: modelPath ?? DEMO_MODEL_PATH,
     device: choice.device,
     loadFormat,
+    jsonModelOverrideArgs,
     threads: threads ?? null,
     skipTokenizerInit: true,
   };

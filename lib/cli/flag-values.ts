@@ -51,6 +51,21 @@ export function text(): ParseValue<string> {
   };
 }
 
+/** The base URL of a server. */
+export function baseUrl(): ParseValue<string> {
+  return (value) => {
+    if (!/^https?:\/\//.test(value) || !URL.canParse(value)) {
+      throw new Error(`needs a URL such as http://localhost:30000, not '${value}'`);
+    }
+    return value;
+  };
+}
+
+/** Values that commas separate, each once. */
+export function list<T>(value: ParseValue<T>): ParseValue<T[]> {
+  return (text) => [...new Set(text.split(',').map((part) => value(part.trim())))];
+}
+
 /** The text of a JSON object; kept as text, since it crosses a process boundary and is reported as it was given. */
 export function jsonObject(): ParseValue<string> {
   return (value) => {

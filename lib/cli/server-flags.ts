@@ -1,4 +1,4 @@
-import type { Device, ServerArgs } from '../protocol/server-args.js';
+import { ATTENTION_BACKENDS, type Device, type ServerArgs } from '../protocol/server-args.js';
 import { decimal, integer, jsonObject, oneOf, text, type ParseValue } from './flag-values.js';
 
 export const GROUPS = ['Model', 'Server', 'Determinism and kernels', 'Memory and scheduling', 'Logging'] as const;
@@ -210,7 +210,7 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
   attentionBackend: {
     group: 'Determinism and kernels',
     value: 'NAME',
-    parse: oneOf('fa3', 'flashinfer', 'triton'),
+    parse: oneOf(...ATTENTION_BACKENDS),
     default: 'fa3',
     help: 'fa3, flashinfer or triton: the same bits from each; on a CPU the same code, too; on a GPU this version has fa3 and triton',
   },

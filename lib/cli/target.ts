@@ -4,7 +4,7 @@ import { chooseDevice } from '../engine/probe.js';
 import { DetinferError } from '../protocol/errors.js';
 import { addFlags, type ClientFlag } from './client-command.js';
 import { fromCommander } from './errors.js';
-import { integer, text } from './flag-values.js';
+import { baseUrl, integer, text } from './flag-values.js';
 import { addLaunchOptions } from './launch-options.js';
 import { createLog } from './log.js';
 import { findModelFolders } from './model-source.js';
@@ -29,6 +29,8 @@ export interface Target {
   apiKey: string | null;
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 const SERVER = { group: 'Server:' };
 const OWN_SERVER = { group: 'Own server:', conflicts: ['url', 'host', 'port'] };
 
@@ -38,7 +40,7 @@ const TARGET_FLAGS: ClientFlag[] = [
   {
     flags: '--url <url>',
     help: 'its base URL, instead of host and port',
-    parse: baseUrl,
+    parse: baseUrl(),
     ...SERVER,
     conflicts: ['host', 'port'],
   },
@@ -74,13 +76,12 @@ export async function withTarget<T>(
   const apiKey = options.apiKey ?? null;
   const interrupted = new AbortController();
   let stop = async (): Promise<void> => {};
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.once(signal, () => {
-      onSignal();
-      interrupted.abort();
-      void stop().finally(() => process.exit(128 + constants.signals[signal]));
-    });
-  }
+  const end = (signal: NodeJS.Signals): void => {
+    onSignal();
+    interrupted.abort();
+    void stop().finally(() => process.exit(128 + constants.signals[signal]));
+  };
+  for (const signal of SIGNALS) process.once(signal, end);
   try {
     if (options.modelPath === undefined) {
       refuseOwnServerFlags(options, launchFlags);
@@ -102,6 +103,7 @@ export async function withTarget<T>(
     throw error;
   } finally {
     await stop();
+    for (const signal of SIGNALS) process.off(signal, end);
   }
 }
 
@@ -148,13 +150,6 @@ function refuseOwnServerFlags({ attentionBackend, device }: TargetOptions, launc
     'INVALID_FLAG',
     `${given} is for a server that this command launches itself: pass --model-path, too.`,
   );
-}
-
-function baseUrl(value: string): string {
-  if (!/^https?:\/\//.test(value) || !URL.canParse(value)) {
-    throw new Error(`needs a URL such as http://localhost:30000, not '${value}'`);
-  }
-  return value;
 }
 
 function bracketed(host: string): string {

@@ -1,12 +1,13 @@
 import chalk from 'chalk';
 import { Command } from 'commander';
+import { DetinferError } from '../protocol/errors.js';
 import { MODES } from '../verify/modes/index.js';
 import { createProgress, NO_PROGRESS } from '../verify/progress.js';
 import { formatReport, type Style } from '../verify/report.js';
 import { toJson } from '../verify/reporters/json.js';
 import { toJunit } from '../verify/reporters/junit.js';
 import { runTest } from '../verify/run.js';
-import { exitCode, MODE_NAMES, type ModeName, type TestOptions } from '../verify/types.js';
+import { BACKENDS_MODE, exitCode, MODE_NAMES, type ModeName, type TestOptions, type TestReport } from '../verify/types.js';
 import {
   addFlags,
   exitWithTwoOnBadFlags,
@@ -15,14 +16,17 @@ import {
   writeReport,
   type ClientFlag,
 } from './client-command.js';
-import { decimal, integer, oneOf, text } from './flag-values.js';
+import { baseUrl, decimal, integer, list, oneOf, text } from './flag-values.js';
 import { addTargetFlags, withTarget, type TargetOptions } from './target.js';
+import { COMPARABLE, compareBackends, type Comparable } from './test-backends.js';
 
 /** The flags without a default are absent where they are not given. */
 type Optional = 'topP' | 'topK' | 'minP' | 'vocabSize' | 'returnLogprob' | 'stream';
 
 interface Flags extends Omit<TestOptions, Optional>, Partial<Pick<TestOptions, Optional>>, TargetOptions {
-  testMode: ModeName | 'all';
+  testMode: ModeName | 'all' | typeof BACKENDS_MODE;
+  backends?: Comparable[];
+  urls?: string[];
   json?: string;
   junit?: string;
   progress: boolean;
@@ -43,9 +47,9 @@ const OUTPUT = { group: 'Output:' };
 const FLAGS: ClientFlag[] = [
   {
     flags: '--test-mode <mode>',
-    help: `${MODE_NAMES.join(', ')} or all`,
+    help: `${MODE_NAMES.join(', ')}, all of these, or ${BACKENDS_MODE}`,
     preset: 'single',
-    parse: oneOf(...MODE_NAMES, 'all'),
+    parse: oneOf(...MODE_NAMES, 'all', BACKENDS_MODE),
     ...TEST,
   },
   { flags: '--n-trials <n>', help: 'trials per mode', preset: 50, parse: integer({ min: 1 }), ...TEST },
@@ -61,6 +65,20 @@ const FLAGS: ClientFlag[] = [
     flags: '--vocab-size <n>',
     help: 'upper limit of random token ids, where the server does not tell it',
     parse: integer({ min: 1 }),
+    ...TEST,
+  },
+  {
+    flags: '--backends <names>',
+    help: `mode ${BACKENDS_MODE}: what to launch and compare, of ${COMPARABLE.join(', ')} (default: all that the device has)`,
+    parse: list(oneOf(...COMPARABLE)),
+    conflicts: ['url', 'host', 'port', 'urls', 'attentionBackend'],
+    ...TEST,
+  },
+  {
+    flags: '--urls <urls>',
+    help: `mode ${BACKENDS_MODE}: running servers to compare, instead of launching them`,
+    parse: list(baseUrl()),
+    conflicts: ['url', 'host', 'port', 'modelPath'],
     ...TEST,
   },
   { flags: '--temperature <t>', help: 'temperature', preset: 0, parse: decimal({ min: 0 }), ...SAMPLING },
@@ -83,7 +101,11 @@ export function testCommand(): Command {
   const command = new Command('test')
     .alias('test-deterministic')
     .description('check over HTTP that a server gives the same bits in any batch, cached or not');
-  const modes = MODE_NAMES.map((name) => `  ${name.padEnd(12)} ${MODES[name].summary}`).join('\n');
+  const summaries = [
+    ...MODE_NAMES.map((name) => [name, MODES[name].summary]),
+    [BACKENDS_MODE, 'the same requests to one backend after another, every field of the answers'],
+  ];
+  const modes = summaries.map(([name = '', summary]) => `  ${name.padEnd(12)} ${summary}`).join('\n');
   const codes = 'Exit code 0: every unique count is 1; 1: one is not; 2: could not test.';
   return addFlags(addTargetFlags(exitWithTwoOnBadFlags(command)), FLAGS)
     .addHelpText('after', `\nModes:\n${modes}\n\n${codes}`)
@@ -93,16 +115,26 @@ export function testCommand(): Command {
 }
 
 async function test(flags: Flags, launchFlags: string[]): Promise<number> {
-  const progress = flags.progress ? createProgress(process.stderr) : NO_PROGRESS;
-  const modes = flags.testMode === 'all' ? [...MODE_NAMES] : [flags.testMode];
-  const onSignal = (): void => progress.stop();
-  const report = await withTarget(flags, launchFlags, onSignal, ({ url, apiKey }) => {
-    return runTest(url, modes, testOptions(flags), progress, apiKey);
-  });
+  const report = await runModes(flags, launchFlags);
   printLines(formatReport(report, COLOURS));
   await writeReport(flags.json, toJson(report));
   await writeReport(flags.junit, toJunit(report));
   return exitCode(report);
+}
+
+async function runModes(flags: Flags, launchFlags: string[]): Promise<TestReport> {
+  const progress = flags.progress ? createProgress(process.stderr) : NO_PROGRESS;
+  const { testMode, backends, urls } = flags;
+  if (testMode === BACKENDS_MODE) return compareBackends(flags, launchFlags, testOptions(flags), progress);
+  if (backends !== undefined || urls !== undefined) {
+    const flag = backends === undefined ? '--urls' : '--backends';
+    throw new DetinferError('INVALID_FLAG', `${flag} is for --test-mode ${BACKENDS_MODE}`);
+  }
+  const modes = testMode === 'all' ? [...MODE_NAMES] : [testMode];
+  const onSignal = (): void => progress.stop();
+  return withTarget(flags, launchFlags, onSignal, ({ url, apiKey }) => {
+    return runTest(url, modes, testOptions(flags), progress, apiKey);
+  });
 }
 
 /** Only what the test itself needs, so that the JSON report has no more. */

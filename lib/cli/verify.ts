@@ -125,7 +125,8 @@ async function localArgs(receipt: Receipt, flags: Flags): Promise<ServerArgs> {
   const maxTotalTokens = Math.ceil(tokens / args.pageSize) * args.pageSize;
   const { model, tokenizer } = await findModelFolders(args, log);
   if (args.device === 'cpu') ensureAddon(log);
-  return { ...args, maxTotalTokens, modelPath: model, tokenizerPath: tokenizer };
+  // A GPU may be in use: what is free is enough if it holds the model and this one answer.
+  return { ...args, maxTotalTokens, memFractionStatic: 1, modelPath: model, tokenizerPath: tokenizer };
 }
 
 async function checkModel({ model }: Receipt, source: ModelSource): Promise<void> {

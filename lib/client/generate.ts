@@ -20,6 +20,8 @@ export interface Answer {
   outputLogprobs: LogprobEntry[] | null;
   /** For every scored prompt position the logprobs of the ids asked for. */
   inputTokenIdsLogprobs: (LogprobEntry[] | null)[] | null;
+  /** The answer as it came, for fields that are not named here. */
+  raw: Record<string, unknown>;
 }
 
 /** A batch for /generate: all prompts are text, or all are ids. Sampling parameters are shared or one per prompt. */
@@ -29,6 +31,8 @@ export interface GenerateRequest {
   returnLogprob?: boolean;
   /** First prompt position that gets a logprob. Absent: none do. */
   logprobStart?: number;
+  /** Most likely tokens at every position that are wanted with their logprobs. */
+  topLogprobs?: number;
   /** Ids whose logprobs are wanted at every position. */
   tokenIds?: number[];
   stream?: boolean;
@@ -51,12 +55,14 @@ export async function generate(client: HttpClient, request: GenerateRequest): Pr
   return items.map(parseAnswer);
 }
 
-function requestBody({ prompts, sampling, returnLogprob, logprobStart, tokenIds, stream }: GenerateRequest): object {
+function requestBody(request: GenerateRequest): object {
+  const { prompts, sampling, returnLogprob, logprobStart, topLogprobs, tokenIds, stream } = request;
   return {
     [typeof prompts[0] === 'string' ? 'text' : 'input_ids']: prompts,
     sampling_params: sampling,
     ...(returnLogprob ? { return_logprob: true, return_text_in_logprobs: true } : {}),
     ...(logprobStart === undefined ? {} : { logprob_start_len: logprobStart }),
+    ...(topLogprobs === undefined ? {} : { top_logprobs_num: topLogprobs }),
     ...(tokenIds === undefined ? {} : { token_ids_logprob: tokenIds }),
     ...(stream ? { stream: true } : {}),
   };
@@ -100,6 +106,7 @@ function parseAnswer(item: unknown): Answer {
     inputLogprobs: entriesOrNull(info.input_token_logprobs),
     outputLogprobs: entriesOrNull(info.output_token_logprobs),
     inputTokenIdsLogprobs: arrayOrNull(info.input_token_ids_logprobs) as Answer['inputTokenIdsLogprobs'],
+    raw: item as Record<string, unknown>,
   };
 }
 

@@ -1,4 +1,5 @@
-export type AttentionBackend = 'fa3' | 'flashinfer' | 'triton';
+export const ATTENTION_BACKENDS = ['fa3', 'flashinfer', 'triton'] as const;
+export type AttentionBackend = (typeof ATTENTION_BACKENDS)[number];
 export type LoadFormat = 'auto' | 'dummy';
 export type Device = 'cpu' | 'cuda';
 export type SchedulePolicy = 'fcfs';

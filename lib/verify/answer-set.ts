@@ -12,6 +12,8 @@ export interface Sample {
   promptLength: number;
   finishReason: string | null;
   logprobs: (number | null)[] | null;
+  /** All other fields, as JSON. Absent: not compared. */
+  otherFields?: string;
 }
 
 /** The whole output of an answer, with logprobs where they were asked for. */
@@ -26,6 +28,32 @@ export function outputSample(answer: Answer, withLogprobs: boolean): Sample {
     finishReason: answer.finishReason,
     logprobs: withLogprobs ? (answer.outputLogprobs?.map(logprobOf) ?? null) : null,
   };
+}
+
+/**
+ * Prompt and output, with the logprobs of both.
+ * @throws DetinferError BAD_RESPONSE unless each token has one; `who` needs them.
+ */
+export function wholeSample({ inputLogprobs, outputLogprobs, outputIds }: Answer, prompt: Prompt, who: string): Sample {
+  if (inputLogprobs === null || outputLogprobs === null) {
+    throw incomplete(who, 'input_token_logprobs and output_token_logprobs');
+  }
+  const ids = [...inputLogprobs, ...outputLogprobs].map(idOf);
+  const expected = [...(typeof prompt === 'string' ? inputLogprobs.map(idOf) : prompt), ...(outputIds ?? [])];
+  if (outputIds !== null && ids.join() !== expected.join()) {
+    throw incomplete(who, 'a logprob for each token of prompt and output');
+  }
+  return {
+    text: null,
+    ids,
+    promptLength: inputLogprobs.length,
+    finishReason: null,
+    logprobs: [...inputLogprobs, ...outputLogprobs].map(logprobOf),
+  };
+}
+
+export function incomplete(who: string, what: string): DetinferError {
+  return new DetinferError('BAD_RESPONSE', `${who} needs ${what}, which the server did not send`);
 }
 
 export const idOf = (entry: LogprobEntry): number => entry[1];

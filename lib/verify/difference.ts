@@ -10,7 +10,12 @@ const EXCERPT_LENGTH = 40;
 
 /** The first place where two different samples part. */
 export function firstDifference(a: Located, b: Located): Difference {
-  return tokenDifference(a, b) ?? textDifference(a, b) ?? finishDifference(a, b);
+  return (
+    tokenDifference(a, b) ??
+    textDifference('text', a, a.sample.text, b, b.sample.text) ??
+    textDifference('field', a, a.sample.otherFields, b, b.sample.otherFields) ??
+    finishDifference(a, b)
+  );
 }
 
 /** Tokens and logprobs are walked together: whichever differs first is the cause of what follows. */
@@ -34,14 +39,20 @@ function tokenDifference(a: Located, b: Located): Difference | null {
   return null;
 }
 
-function textDifference(a: Located, b: Located): Difference | null {
-  const [textA, textB] = [a.sample.text ?? '', b.sample.text ?? ''];
+function textDifference(
+  kind: 'text' | 'field',
+  a: Located,
+  ofA: string | null | undefined,
+  b: Located,
+  ofB: string | null | undefined,
+): Difference | null {
+  const [textA, textB] = [ofA ?? '', ofB ?? ''];
   if (textA === textB) return null;
   let position = 0;
   while (textA[position] === textB[position]) position++;
   const excerpt = (text: string): string => text.slice(position, position + EXCERPT_LENGTH);
   return {
-    kind: 'text',
+    kind,
     position,
     part: 'output',
     sides: [

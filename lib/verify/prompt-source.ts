@@ -8,6 +8,8 @@ import type { TestOptions } from './types.js';
 
 /** Lengths of ids prompts are those of the texts divided by this, about the tokens that the texts would have. */
 const CHARACTERS_PER_TOKEN = 4;
+/** Characters. */
+const LONGEST_SHORT_SLICE = 256;
 /** Room in the context for a start token and for servers that keep the last positions to themselves. */
 const RESERVED_TOKENS = 8;
 /** How much denser than its measured part the rest of a text may be. */
@@ -43,6 +45,14 @@ export async function choosePrompts(
   const vocabSize = requireVocabSize(server, options, refusal);
   notes.push(`${refusal}: prompts are random token ids below ${vocabSize}`);
   return { prompts: idPrompts(vocabSize, options.randomSeed, room), notes };
+}
+
+/** A random slice of the long prompt: a short one, or one that may be as long as the whole. */
+export function randomSlice(prompts: PromptSource, random: SeededRandom, mayBeLong: boolean): Prompt {
+  const longestShort = Math.min(prompts.unitsOf(LONGEST_SHORT_SLICE), prompts.longest);
+  const length = random.integer(1, mayBeLong ? prompts.longest : longestShort);
+  const begin = random.next() < 0.3 ? 0 : random.integer(0, prompts.longest - length);
+  return prompts.part(begin, begin + length);
 }
 
 /** The size of the vocabulary, for prompts of random ids. */

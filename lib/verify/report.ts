@@ -50,7 +50,7 @@ export function formatCheck({ name, total, unique }: CheckResult): string {
 /** A difference in plain words, as lines. */
 export function formatDifference(difference: Difference): string[] {
   const { kind, position, part, sides, scoredAfterwards } = difference;
-  const unit = kind === 'text' ? 'character' : 'token';
+  const unit = kind === 'text' || kind === 'field' ? 'character' : 'token';
   const place = kind === 'finish reason' ? `after ${position} tokens` : `at ${part} ${unit} ${position}`;
   const lines = [`first difference: ${kind} ${place}`];
   for (const side of sides) lines.push(`  ${formatSide(side)}  (${formatOrigin(side.origin)})`);

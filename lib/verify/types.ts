@@ -3,6 +3,9 @@ import type { ServerFacts } from '../client/server-facts.js';
 export const MODE_NAMES = ['single', 'prefix', 'radix_cache', 'p_vs_d', 'mixed'] as const;
 export type ModeName = (typeof MODE_NAMES)[number];
 
+/** The mode that compares servers with each other; the others test one. */
+export const BACKENDS_MODE = 'backends';
+
 /** The flags of `detinfer test` that say what is sent; names as in SGLang's test. */
 export interface TestOptions {
   nTrials: number;
@@ -46,8 +49,8 @@ export interface DifferenceSide {
 }
 
 export interface Difference {
-  kind: 'token' | 'logprob' | 'length' | 'text' | 'finish reason';
-  /** Position within the prompt or within the output; characters for kind "text". */
+  kind: 'token' | 'logprob' | 'length' | 'text' | 'field' | 'finish reason';
+  /** Position within the prompt or within the output; characters for the kinds "text" and "field" (the JSON of others). */
   position: number;
   part: 'prompt' | 'output';
   sides: [DifferenceSide, DifferenceSide];
@@ -67,7 +70,7 @@ export interface CheckResult {
 }
 
 export interface ModeResult {
-  mode: ModeName;
+  mode: ModeName | typeof BACKENDS_MODE;
   /** Why the mode could not be tested, or null. */
   error: string | null;
   checks: CheckResult[];

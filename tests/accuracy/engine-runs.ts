@@ -13,7 +13,18 @@ export const MODEL_FOLDERS: Readonly<Record<string, string>> = {
   demo: join(ROOT, 'models', 'demo'),
   'qwen3-tiny': join(FIXTURES, 'qwen3-tiny'),
   'llama31-tiny': join(FIXTURES, 'llama31-tiny'),
+  'qwen3moe-tiny': join(FIXTURES, 'qwen3moe-tiny'),
 };
+
+/** Laid over the config.json of qwen3moe-tiny, with dummy weights: sizes that no fast path likes, and a dense layer. */
+export const RAGGED_EXPERTS = JSON.stringify({
+  num_experts: 24,
+  num_experts_per_tok: 3,
+  norm_topk_prob: false,
+  moe_intermediate_size: 40,
+  num_hidden_layers: 3,
+  mlp_only_layers: [1],
+});
 
 export function defaultOptions(modelPath: string): EngineOptions {
   return {

@@ -108,7 +108,7 @@ describe('demo', () => {
   });
 });
 
-describe.each(['qwen3-tiny', 'llama31-tiny'])("%s with transformers 5's config.json", (name) => {
+describe.each(['qwen3-tiny', 'llama31-tiny', 'qwen3moe-tiny'])("%s with transformers 5's config.json", (name) => {
   const source = join(FIXTURES, name);
   const folder = mkdtempSync(join(tmpdir(), 'detinfer-config-'));
   afterAll(() => rmSync(folder, { recursive: true }));

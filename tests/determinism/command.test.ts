@@ -1,39 +1,18 @@
-import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { PACKAGE_ROOT } from '../../lib/cli/package.js';
 import { startFixtureServer, type Fault } from './fixture-server.js';
+import { run, start, type Finished } from './program.js';
 
 const SMALL = ['--n-trials', '8', '--max-new-tokens', '8'];
 const DEMO = join(PACKAGE_ROOT, 'models', 'demo');
 const scratch = mkdtempSync(join(tmpdir(), 'detinfer-command-'));
 
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-interface Finished {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-function start(...args: string[]): ChildProcess & { stdout: NodeJS.ReadableStream; stderr: NodeJS.ReadableStream } {
-  const child = spawn(process.execPath, [join(PACKAGE_ROOT, 'bin', 'detinfer.js'), 'test', ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  return child as ReturnType<typeof start>;
-}
-
-async function run(...args: string[]): Promise<Finished> {
-  const child = start(...args);
-  const exit = once(child, 'exit') as Promise<[number | null]>;
-  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), exit]);
-  return { code, stdout, stderr };
-}
 
 async function runOnFixture(faults: Fault[], ...args: string[]): Promise<Finished> {
   const server = await startFixtureServer({ faults });

@@ -108,7 +108,7 @@ describe('a cache too small for its traffic, long prompts in small chunks', () =
   );
 });
 
-describe.each(['qwen3-tiny', 'llama31-tiny'])('%s, without a tokenizer', (name) => {
+describe.each(['qwen3-tiny', 'llama31-tiny', 'qwen3moe-tiny'])('%s, without a tokenizer', (name) => {
   beforeAll(async () => {
     const folder = join(PACKAGE_ROOT, 'tests', 'fixtures', name);
     const launchArgs = ['--model-path', folder, '--skip-tokenizer-init', '--enable-deterministic-inference'];

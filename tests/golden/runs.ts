@@ -5,7 +5,15 @@ import { fileURLToPath } from 'node:url';
 
 import type { EngineOptions } from '../../lib/engine/engine.js';
 import type { Engine, SampleSpec } from '../../lib/engine/types.js';
-import { FIXTURES, forwardOne, generate, GREEDY, load, MODEL_FOLDERS } from '../accuracy/engine-runs.js';
+import {
+  FIXTURES,
+  forwardOne,
+  generate,
+  GREEDY,
+  load,
+  MODEL_FOLDERS,
+  RAGGED_EXPERTS,
+} from '../accuracy/engine-runs.js';
 
 /** sha256 of each run, by model and run. */
 export type Digests = Record<string, Record<string, string>>;
@@ -27,6 +35,12 @@ const MODELS: Readonly<Record<string, { folder: string; options?: Partial<Engine
   demo: { folder: MODEL_FOLDERS.demo!, length: 200 },
   'qwen3-tiny': { folder: MODEL_FOLDERS['qwen3-tiny']!, length: 400 },
   'llama31-tiny': { folder: MODEL_FOLDERS['llama31-tiny']!, length: 400 },
+  'qwen3moe-tiny': { folder: MODEL_FOLDERS['qwen3moe-tiny']!, length: 400 },
+  'ragged experts': {
+    folder: MODEL_FOLDERS['qwen3moe-tiny']!,
+    options: { loadFormat: 'dummy', jsonModelOverrideArgs: RAGGED_EXPERTS },
+    length: 400,
+  },
   // Long enough for three splits of attention; its sizes are no multiples of what the fast paths like.
   'dummy-tiny': { folder: join(FIXTURES, 'dummy-tiny'), options: { loadFormat: 'dummy' }, length: 1100 },
 };

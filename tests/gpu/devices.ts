@@ -6,12 +6,23 @@ import { join } from 'node:path';
 
 import type { AddonEngine, EngineOptions } from '../../lib/engine/engine.js';
 import type { ForwardSlice, SampleSpec, SliceResult } from '../../lib/engine/types.js';
-import { FIXTURES, generate, GREEDY, load, MODEL_FOLDERS, pagesFor, readJson, ROOT } from '../accuracy/engine-runs.js';
+import {
+  FIXTURES,
+  generate,
+  GREEDY,
+  load,
+  MODEL_FOLDERS,
+  pagesFor,
+  RAGGED_EXPERTS,
+  readJson,
+  ROOT,
+} from '../accuracy/engine-runs.js';
 import { computeDigests, type Digests } from '../golden/runs.js';
 
 interface Subject {
   folder: string;
   loadFormat: 'auto' | 'dummy';
+  jsonModelOverrideArgs?: string;
   /** Tokens of a prompt. */
   length: number;
   chunks: number[];
@@ -38,6 +49,30 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
     length: 400,
     chunks: [1, 33, 128, 400],
     batches: ALL_BATCHES,
+  },
+  'qwen3moe-tiny': {
+    folder: MODEL_FOLDERS['qwen3moe-tiny']!,
+    loadFormat: 'auto',
+    length: 400,
+    chunks: [1, 33, 128, 400],
+    batches: ALL_BATCHES,
+  },
+  'ragged experts': {
+    folder: MODEL_FOLDERS['qwen3moe-tiny']!,
+    loadFormat: 'dummy',
+    jsonModelOverrideArgs: RAGGED_EXPERTS,
+    length: 400,
+    chunks: [1, 33, 400],
+    batches: [1, 2, 9, 64, 129, 256],
+  },
+  // Three of 48 layers: the CPU's share of the comparison takes its time.
+  'qwen3-30b-a3b-shape': {
+    folder: join(FIXTURES, 'qwen3-30b-a3b-shape'),
+    loadFormat: 'dummy',
+    jsonModelOverrideArgs: '{"num_hidden_layers": 3}',
+    length: 200,
+    chunks: [1, 64, 200],
+    batches: [1, 5, 32],
   },
   'qwen3-0.6b-shape': {
     folder: join(FIXTURES, 'qwen3-0.6b-shape'),
@@ -110,6 +145,7 @@ function firstDifference(actual: Float32Array, expected: Float32Array, what: str
 function engineOn(device: 'cpu' | 'cuda', subject: Subject, options: Partial<EngineOptions> = {}): AddonEngine {
   return load(subject.folder, {
     loadFormat: subject.loadFormat,
+    ...(subject.jsonModelOverrideArgs !== undefined && { jsonModelOverrideArgs: subject.jsonModelOverrideArgs }),
     device,
     threads: null,
     pageSize: 64,

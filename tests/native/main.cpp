@@ -9,12 +9,13 @@
 namespace detinfer::testing {
 
 extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kLinearScheduleTests, kAttentionTests;
-extern const TestTable kRmsNormTests, kMlpTests, kRopeTests, kSamplerTests, kEngineTests;
+extern const TestTable kRmsNormTests, kMlpTests, kMoeTests, kRopeTests, kSamplerTests, kEngineTests;
+extern const TestTable kMoeModelTests;
 
 const TestTable* const kTables[] = {
     &kNumericsTests,  &kMma16Tests,   &kLinearTests, &kLinearScheduleTests,
-    &kAttentionTests, &kRmsNormTests, &kMlpTests,    &kRopeTests,
-    &kSamplerTests,   &kEngineTests,
+    &kAttentionTests, &kRmsNormTests, &kMlpTests,    &kMoeTests,
+    &kRopeTests,      &kSamplerTests, &kEngineTests, &kMoeModelTests,
 };
 
 }  // namespace detinfer::testing

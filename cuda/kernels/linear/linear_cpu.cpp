@@ -4,16 +4,12 @@
 #include "core/cpu_isa.h"
 #include "core/thread_pool.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/linear_panel.h"
 #include "kernels/linear/linear_tile.h"
 #include "kernels/mma16/mma16.h"
 
 namespace detinfer {
 namespace {
-
-/// Rows per tile: their prepared values stay in the second-level cache while the tile's weights pass.
-constexpr int kTileRows = 64;
-/// Multiply-adds worth a look at the shared counter.
-constexpr int64_t kGrainWork = 200000;
 
 using TileFunction = void (*)(const LinearTile&);
 
@@ -42,26 +38,6 @@ float exact_output(const LinearTile& tile, int row, int column) {
   return acc;
 }
 
-/// Rows of x in the form that the chain reads.
-struct PreparedRows {
-  std::vector<float> values;
-  std::vector<uint32_t> exponents;
-  std::vector<ChainRow> rows;
-
-  void prepare(ThreadPool& pool, const bf16* x, int count, int k, int padded) {
-    values.resize(int64_t(count) * padded);
-    exponents.resize(int64_t(count) * padded / 2);
-    rows.resize(count);
-    pool.parallel_for(count, std::max<int64_t>(1, kGrainWork / 4 / padded), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        float* v = values.data() + i * padded;
-        uint32_t* e = exponents.data() + i * padded / 2;
-        rows[i] = ChainRow{v, e, prepare_chain_row(x + i * k, k, padded, v, e)};
-      }
-    });
-  }
-};
-
 void store(float* y, const float* acc, const bf16* bias, int columns) {
   for (int c = 0; c < columns; ++c) y[c] = bias ? acc[c] + to_float(bias[c]) : acc[c];
 }
@@ -77,7 +53,6 @@ void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const
   static thread_local PreparedRows prepared;
   prepared.prepare(pool, x, rows, w.k, w.padded_k());
   const ChainRow* const prepared_rows = prepared.rows.data();
-  const TileFunction function = tile_function();
   const int row_tiles = (rows + kTileRows - 1) / kTileRows;
   const int64_t work = int64_t(std::min(rows, kTileRows)) * kPanelColumns * w.padded_k();
   pool.parallel_for(int64_t(w.panels()) * row_tiles, std::max<int64_t>(1, kGrainWork / work),
@@ -86,19 +61,11 @@ void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const
     for (int64_t i = begin; i < end; ++i) {
       const int panel = int(i / row_tiles);
       const int first_row = int(i % row_tiles) * kTileRows;
-      LinearTile tile;
-      tile.weights = reinterpret_cast<const uint32_t*>(w.data.data()) +
-                     int64_t(panel) * kPanelColumns * w.padded_k() / 2;
-      tile.steps = w.padded_k() / kStepTerms;
-      tile.max_exponent = w.max_exponent;
-      tile.rows = prepared_rows + first_row;
-      tile.row_count = std::min(kTileRows, rows - first_row);
-      tile.out = buffer;
-      tile.exact = exact_output;
-      function(tile);
+      const int row_count = std::min(kTileRows, rows - first_row);
+      multiply_panel(w, panel, prepared_rows + first_row, row_count, buffer);
       const int first_column = panel * kPanelColumns;
       const int columns = std::min(kPanelColumns, w.n - first_column);
-      for (int r = 0; r < tile.row_count; ++r) {
+      for (int r = 0; r < row_count; ++r) {
         store(y + int64_t(first_row + r) * w.n + first_column, buffer + r * kPanelColumns,
               bias ? bias + first_column : nullptr, columns);
       }
@@ -107,6 +74,32 @@ void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const
 }
 
 }  // namespace
+
+void PreparedRows::prepare(ThreadPool& pool, const bf16* x, int count, int k, int padded) {
+  values.resize(int64_t(count) * padded);
+  exponents.resize(int64_t(count) * padded / 2);
+  rows.resize(count);
+  pool.parallel_for(count, std::max<int64_t>(1, kGrainWork / 4 / padded), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* v = values.data() + i * padded;
+      uint32_t* e = exponents.data() + i * padded / 2;
+      rows[i] = ChainRow{v, e, prepare_chain_row(x + i * k, k, padded, v, e)};
+    }
+  });
+}
+
+void multiply_panel(const PackedMatrix& w, int panel, const ChainRow* rows, int count, float* out) {
+  LinearTile tile;
+  tile.weights =
+      reinterpret_cast<const uint32_t*>(w.data.data()) + int64_t(panel) * kPanelColumns * w.padded_k() / 2;
+  tile.steps = w.padded_k() / kStepTerms;
+  tile.max_exponent = w.max_exponent;
+  tile.rows = rows;
+  tile.row_count = count;
+  tile.out = out;
+  tile.exact = exact_output;
+  tile_function()(tile);
+}
 
 PackedMatrix pack_matrix(ThreadPool& pool, const bf16* weights, int n, int k) {
   PackedMatrix packed;

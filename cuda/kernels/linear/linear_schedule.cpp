@@ -34,7 +34,7 @@ double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
 
   const double block = waves * tile_clocks / kClock;
   const double shallow = 0.2 * std::max(0, 6 - s.stages);
-  return std::max(memory, block) + 0.08 * std::min(memory, block) + 0.03 * tile_bytes / kMemoryOfOne + 0.2 * waves +
+  return std::max(memory, block) + 0.08 * std::min(memory, block) + 0.06 * tile_bytes / kMemoryOfOne + 0.05 * waves +
          (s.steps > s.stages ? shallow : 0.0);
 }
 

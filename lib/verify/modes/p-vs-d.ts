@@ -1,10 +1,10 @@
 import { generate, type Answer, type Prompt } from '../../client/generate.js';
 import { SeededRandom } from '../../client/random.js';
-import { DetinferError } from '../../protocol/errors.js';
-import { AnswerSet, Check, idOf, logprobOf, type Sample } from '../answer-set.js';
+import { AnswerSet, Check, idOf, incomplete, logprobOf, wholeSample, type Sample } from '../answer-set.js';
 import { flushCache, samplingParams, trials, type Mode, type TestContext } from '../context.js';
+import { randomSlice } from '../prompt-source.js';
 
-const LONGEST_SLICE_CHARACTERS = 256;
+const WHO = 'mode p_vs_d';
 
 /**
  * Prefill against decode: trial i generates a batch of i answers with all logprobs, flushes the cache, and sends each
@@ -18,9 +18,9 @@ export const pVsD: Mode = {
     const random = new SeededRandom(options.randomSeed);
     const sets: AnswerSet[] = [];
     for (const { trial, size } of trials(options)) {
-      const prompts = Array.from({ length: size }, (_, i) => makePrompt(context, random, i === 0));
+      const prompts = Array.from({ length: size }, (_, i) => randomSlice(context.prompts, random, i === 0));
       const generated = (await decode(context, prompts)).map((answer, i) =>
-        generatedSample(answer, prompts[i] as Prompt),
+        wholeSample(answer, prompts[i] as Prompt, WHO),
       );
       await flushCache(client);
       const scored = await prefill(
@@ -40,16 +40,6 @@ export const pVsD: Mode = {
   },
 };
 
-/** A slice of the long prompt; the first of each batch may be as long as the whole. */
-function makePrompt({ prompts }: TestContext, random: SeededRandom, isFirst: boolean): Prompt {
-  const length = random.integer(
-    1,
-    isFirst ? prompts.longest : Math.min(prompts.unitsOf(LONGEST_SLICE_CHARACTERS), prompts.longest),
-  );
-  const begin = random.next() < 0.3 ? 0 : random.integer(0, prompts.longest - length);
-  return prompts.part(begin, begin + length);
-}
-
 function decode({ client, options }: TestContext, prompts: Prompt[]): Promise<Answer[]> {
   return generate(client, { prompts, sampling: samplingParams(options, true), returnLogprob: true, logprobStart: 0 });
 }
@@ -59,27 +49,7 @@ function prefill({ client, options }: TestContext, prompts: number[][]): Promise
   return generate(client, { prompts, sampling, returnLogprob: true, logprobStart: 0 });
 }
 
-function generatedSample({ inputLogprobs, outputLogprobs, outputIds }: Answer, prompt: Prompt): Sample {
-  if (inputLogprobs === null || outputLogprobs === null)
-    throw incomplete('input_token_logprobs and output_token_logprobs');
-  const ids = [...inputLogprobs, ...outputLogprobs].map(idOf);
-  const expected = [...(typeof prompt === 'string' ? inputLogprobs.map(idOf) : prompt), ...(outputIds ?? [])];
-  if (outputIds !== null && ids.join() !== expected.join())
-    throw incomplete('a logprob for each token of prompt and output');
-  return {
-    text: null,
-    ids,
-    promptLength: inputLogprobs.length,
-    finishReason: null,
-    logprobs: [...inputLogprobs, ...outputLogprobs].map(logprobOf),
-  };
-}
-
 function scoredSample({ inputLogprobs }: Answer, generated: Sample): Sample {
-  if (inputLogprobs?.length !== generated.ids?.length) throw incomplete('a logprob for each token of a scored prompt');
+  if (inputLogprobs?.length !== generated.ids?.length) throw incomplete(WHO, 'a logprob for each token of a scored prompt');
   return { ...generated, ids: (inputLogprobs ?? []).map(idOf), logprobs: (inputLogprobs ?? []).map(logprobOf) };
-}
-
-function incomplete(what: string): DetinferError {
-  return new DetinferError('BAD_RESPONSE', `mode p_vs_d needs ${what}, which the server did not send`);
 }

@@ -27,12 +27,15 @@ async function bench(...args: string[]): Promise<{ code: number | null; stdout: 
 describe('bench decode', () => {
   test('sets decode and prefill beside the memory floor', async () => {
     const sizes = ['--prompt-tokens', '40', '--new-tokens', '8', '--rounds', '1', '--threads', '1'];
-    const { code, stdout, stderr } = await bench('decode', '--model-path', TINY, ...sizes, '--json', json);
+    const oneLayer = ['--json-model-override-args', '{"num_hidden_layers": 1}'];
+    const { code, stdout, stderr } = await bench('decode', '--model-path', TINY, ...oneLayer, ...sizes, '--json', json);
     expect(stderr).toBe('');
     expect(code).toBe(0);
     expect(stdout).toMatch(/^Decode, batch 1 +[\d.]+ tokens\/s: [\d.]+ of the memory floor/m);
     const report = JSON.parse(readFileSync(json, 'utf8')) as Record<string, number> & { info: Record<string, number> };
     expect(report.info.threads).toBe(1);
+    // Keys and values in bf16 of 2 heads of 128, in one layer.
+    expect(report.info.kvBytesPerToken).toBe(2 * 2 * 2 * 128);
     const { weightBytesPerToken = NaN, kvBytesPerToken = NaN } = report.info;
     expect(report.bytesPerToken).toBe(weightBytesPerToken + kvBytesPerToken * 43.5);
     expect(report.floorTokensPerSecond).toBeCloseTo(

@@ -17,13 +17,13 @@ export type Config = Record<string, unknown>;
 
 const SOURCE = join(FIXTURES, 'qwen3-tiny');
 
-export function tinyConfig(): Config {
-  return JSON.parse(readFileSync(join(SOURCE, 'config.json'), 'utf8')) as Config;
+export function tinyConfig(source = SOURCE): Config {
+  return JSON.parse(readFileSync(join(source, 'config.json'), 'utf8')) as Config;
 }
 
 /** The tensors of a real checkpoint, to be changed. */
-export function tinyTensors(): Tensors {
-  const file = readFileSync(join(SOURCE, 'model.safetensors'));
+export function tinyTensors(source = SOURCE): Tensors {
+  const file = readFileSync(join(source, 'model.safetensors'));
   const headerBytes = Number(file.readBigUInt64LE());
   const header = JSON.parse(file.toString('utf8', 8, 8 + headerBytes)) as Record<
     string,

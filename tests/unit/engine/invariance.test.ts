@@ -48,7 +48,7 @@ function logprobsInChunks(engine: Engine, tokens: number[], chunk: number, pages
   return values;
 }
 
-describe.each(['qwen3-tiny', 'llama31-tiny', 'demo'])('%s', (name) => {
+describe.each(['qwen3-tiny', 'llama31-tiny', 'qwen3moe-tiny', 'demo'])('%s', (name) => {
   const engine = load(MODEL_FOLDERS[name]!);
   afterAll(() => engine.close());
   const { pageSize } = engine.info;

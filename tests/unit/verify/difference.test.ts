@@ -55,6 +55,12 @@ describe('firstDifference', () => {
     });
   });
 
+  test('fields that are compared as JSON', () => {
+    const found = difference({ otherFields: '{"a":1}' }, { otherFields: '{"a":2}' });
+    expect(found).toMatchObject({ kind: 'field', position: 5 });
+    expect(found.sides.map((side) => side.excerpt)).toEqual(['1}', '2}']);
+  });
+
   test('texts where there are no ids, and where the ids are equal', () => {
     const found = difference({ ids: null, logprobs: null }, { ids: null, logprobs: null, text: 'abX' });
     expect(found).toMatchObject({ kind: 'text', position: 2 });
@@ -115,6 +121,7 @@ describe('outputSample', () => {
     inputLogprobs: null,
     outputLogprobs: [[-0.5, 7, 'a']] as [number, number, string][],
     inputTokenIdsLogprobs: null,
+    raw: {},
   };
 
   test('takes ids from logprobs where the server sends no output_ids', () => {
