@@ -103,7 +103,7 @@ async function killWorker(server: Program): Promise<boolean> {
 }
 
 /** An answer without what may differ: times, and what was found in the cache. A stream's is that of its last events. */
-async function ask(agent: Agent, url: string, body: object): Promise<unknown> {
+export async function ask(agent: Agent, url: string, body: object): Promise<unknown> {
   const response = await request(`${url}/generate`, {
     method: 'POST',
     dispatcher: agent,
@@ -143,6 +143,6 @@ async function untilHealthy(agent: Agent, url: string): Promise<void> {
   }
 }
 
-async function getJson(agent: Agent, url: string): Promise<any> {
+export async function getJson(agent: Agent, url: string): Promise<any> {
   return (await request(url, { dispatcher: agent })).body.json();
 }
