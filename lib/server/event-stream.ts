@@ -26,8 +26,8 @@ export class EventStream {
       'cache-control': 'no-cache',
       'x-accel-buffering': 'no',
     });
-    // Node frames a chunk in four writes. A token is a chunk, so it is framed here, to the same bytes, in one. Clients of
-    // HTTP/1.0 get no chunks.
+    // Node frames a chunk in four writes. A token is a chunk, so it is framed here, to the same bytes, in one. Clients
+    // of HTTP/1.0 get no chunks.
     this.isChunked = response.chunkedEncoding;
     response.chunkedEncoding = false;
   }

@@ -1,6 +1,6 @@
 /**
- * A JSON list that grows. Appending costs as much as the new element, however long the list is; its text is one piece of
- * memory that the next text begins with, where a string that grew by += would be put together from all elements anew.
+ * A JSON list that grows. Appending costs as much as the new element, however long the list is. Its text is one piece of
+ * memory that the next begins with; one that grew by += would be put together from all elements each time.
  */
 export class JsonList {
   private parts: string[] = [];

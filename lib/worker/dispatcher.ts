@@ -7,12 +7,12 @@ import type { WorkerHandlers } from './supervisor.js';
 
 /**
  * Has all requests until they end, and gives them to replicas. When a worker dies, those that it had go on, in another
- * worker, behind the tokens that they have. Since the numeric contract leaves a worker no choice, nobody can see it in an
- * answer.
+ * worker, behind the tokens that they have. Since the numeric contract leaves a worker no choice, nobody can see it in
+ * an answer.
  *
- * A request that takes its workers down must not do so for ever, nor take others with it. Once two workers in a row died
- * before they did anything for it, a request is a suspect: suspects are tried one at a time, in a worker where all other
- * requests have proved that it can run them. One whose trial ends with the death of the worker fails.
+ * A request that takes its workers down must not do so for ever, nor take others with it. Once two workers in a row
+ * died before they did anything for it, a request is a suspect: suspects are tried one at a time, in a worker where all
+ * other requests have proved that it can run them. One whose trial ends with the death of the worker fails.
  */
 export class Dispatcher {
   /** How often a request was taken up by another worker. */

@@ -235,7 +235,7 @@ export class Replicas {
     return replica;
   }
 
-  /** The first worker measures the memory; the others get a KV cache of the same size, since answers may depend on it. */
+  /** The first worker measures the memory. The others get a KV cache of the same size: answers may depend on it. */
   private async openAll(): Promise<void> {
     const [first, ...others] = this.replicas;
     this.engineInfo = await first!.open(null);

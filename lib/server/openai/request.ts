@@ -113,7 +113,9 @@ export function readAnswerOptions(
   fields: Fields,
   prefix: string,
   facts: ServerFacts,
-): Pick<AnswerOptions, 'id' | 'model' | 'includeUsage' | 'continuousUsage'> & { stream: boolean; withReceipt: boolean } {
+): Pick<AnswerOptions, 'id' | 'model' | 'includeUsage' | 'continuousUsage'> & Pick<GenerateRequest, 'stream'> & {
+  withReceipt: boolean;
+} {
   if (!facts.hasTokenizer) {
     throw badValue(
       'The OpenAI endpoints need a tokenizer, but this server runs without one (--skip-tokenizer-init); use /generate.',
