@@ -1,7 +1,6 @@
 import { Command } from 'commander';
 import { chooseDevice } from '../engine/probe.js';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
-import { startServer } from '../server/server.js';
 import type { Log } from '../server/context.js';
 import { curlExample, engineBanner, openingBanner } from './banner.js';
 import { addLaunchOptions, type LaunchOptions } from './launch-options.js';
@@ -42,6 +41,8 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
   for (const note of notes) log('warning', note);
   if (args.device === 'cpu') ensureAddon(log);
 
+  // Half of the time that the other commands would take to start.
+  const { startServer } = await import('../server/server.js');
   const stopRequested = stopSignal(log);
   const progress = createWeightProgress(process.stderr, log, args.logFormat);
   const onProgress = (done: number, total: number): void => progress.update(done, total);

@@ -40,6 +40,12 @@ export const ACCEPTED_FLAGS: AcceptedFlag[] = [
     parse: oneOf('xgrammar', 'outlines', 'llguidance'),
     note: 'no effect: each name means the one grammar engine, which is exact; docs/api.md says what it takes',
   },
+  {
+    names: ['--enable-memory-saver'],
+    value: null,
+    parse: (given) => given,
+    note: 'no effect: /release_memory_occupation always works',
+  },
 ];
 
 /** SGLang's flags that are refused for a reason of their own. */
@@ -57,7 +63,7 @@ const OTHER_FLAGS = `
   --disable-shared-experts-fusion --disaggregation- --dist-init-addr --dist-timeout --ds-
   --enable-cache-report --enable-custom-logit-processor --enable-deepep-moe --enable-dp- --enable-double-sparsity
   --enable-dynamic- --enable-eplb --enable-expert- --enable-flashinfer- --enable-hierarchical-cache --enable-lora
-  --enable-memory-saver --enable-metrics-for-all-schedulers --enable-mixed-chunk --enable-mscclpp --enable-multimodal
+  --enable-metrics-for-all-schedulers --enable-mixed-chunk --enable-mscclpp --enable-multimodal
   --enable-nan-detection --enable-nccl-nvls --enable-p2p-check --enable-pdmux --enable-priority-scheduling
   --enable-profile- --enable-request-time-stats-logging --enable-return-hidden-states --enable-symm-mem
   --enable-tokenizer-batch-encode --enable-torch-compile --enable-trace --enable-two-batch-overlap

@@ -40,6 +40,12 @@ export async function readServerFacts(client: HttpClient): Promise<ServerFacts> 
   };
 }
 
+/** CPU seconds in the engines of a server; NaN when it does not say. @throws as readServerFacts() */
+export async function readEngineCpuSeconds(client: HttpClient): Promise<number> {
+  const { scheduler } = await readFirst(client, ['/server_info']);
+  return Number((scheduler as { engine_cpu_seconds?: unknown } | undefined)?.engine_cpu_seconds ?? NaN);
+}
+
 async function readFirst(client: HttpClient, paths: string[]): Promise<Record<string, unknown>> {
   for (const path of paths) {
     try {

@@ -102,6 +102,7 @@ export class AddonEngine implements Engine {
   readonly info: EngineInfo;
   private readonly addon: NativeAddon;
   private readonly native: NativeEngine;
+  private cpuMicros = 0;
   private failed = false;
 
   constructor(addon: NativeAddon, native: NativeEngine, info: EngineInfo) {
@@ -110,12 +111,17 @@ export class AddonEngine implements Engine {
     this.info = info;
   }
 
+  get cpuSeconds(): number {
+    return this.cpuMicros / 1e6;
+  }
+
   submit(slices: ForwardSlice[]): void {
-    this.guard(() => this.native.submit(slices.map(toNative)));
+    const step = slices.map(toNative);
+    this.guard(() => this.timed(() => this.native.submit(step)));
   }
 
   collect(): SliceResult[] {
-    return this.guard(() => this.native.collect()).map(toResult);
+    return this.guard(() => this.timed(() => this.native.collect())).map(toResult);
   }
 
   /** Logits of every scored and every drawing row, row-major; no step may be under way. For comparisons of engines. */
@@ -131,6 +137,14 @@ export class AddonEngine implements Engine {
   close(): void {
     this.failed = true;
     this.native.close();
+  }
+
+  private timed<T>(body: () => T): T {
+    const before = process.cpuUsage();
+    const result = body();
+    const { user, system } = process.cpuUsage(before);
+    this.cpuMicros += user + system;
+    return result;
   }
 
   private guard<T>(body: () => T): T {

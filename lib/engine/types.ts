@@ -18,6 +18,8 @@ export interface Engine {
    * @throws DetinferError as submit().
    */
   collect(): SliceResult[];
+  /** CPU time of this process in submit() and collect() so far, on all threads. */
+  readonly cpuSeconds: number;
   close(): void;
 }
 

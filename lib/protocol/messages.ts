@@ -72,6 +72,8 @@ export interface SchedulerStatus {
   /** Pages dropped from the prefix cache to make room. */
   evictions: number;
   steps: number;
+  /** CPU time of the engine's steps, on all threads. */
+  engineCpuSeconds: number;
 }
 
 /** Facts about a loaded model, known once the worker is ready. */

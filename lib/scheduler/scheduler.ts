@@ -190,6 +190,7 @@ export class Scheduler {
       preemptions: this.preemptions,
       evictions,
       steps: this.steps,
+      engineCpuSeconds: this.engine.cpuSeconds,
     };
   }
 

@@ -29,6 +29,7 @@ export async function answer(
   request: GenerateRequest,
   formOf: (generation: Generation) => AnswerForm,
 ): Promise<unknown> {
+  if (request.prompts.some(({ withReceipt }) => withReceipt)) await context.frontend.receipts.prepare();
   const generation = context.frontend.generate(request);
   const form = formOf(generation);
   abandonOnDisconnect(context.frontend, generation, reply);

@@ -1,5 +1,7 @@
 import type { ServerResponse } from 'node:http';
 
+const LAST_CHUNK = '0\r\n\r\n';
+
 /**
  * Server-sent events of one answer. An index is rendered only when the socket has room, and then to what is new by that
  * time; so while the client reads more slowly than the model writes, it gets fewer events and still the whole text, and
@@ -10,6 +12,7 @@ export class EventStream {
   private readonly waiting = new Set<number>();
   private readonly render: (index: number) => string[];
   private readonly response: ServerResponse;
+  private readonly isChunked: boolean;
   private isFull = false;
   private lastEvents: string[] | null = null;
 
@@ -23,6 +26,10 @@ export class EventStream {
       'cache-control': 'no-cache',
       'x-accel-buffering': 'no',
     });
+    // Node frames a chunk in four writes. A token is a chunk, so it is framed here, to the same bytes, in one. Clients
+    // of HTTP/1.0 get no chunks.
+    this.isChunked = response.chunkedEncoding;
+    response.chunkedEncoding = false;
   }
 
   /** Something new is to be shown at `index`. */
@@ -45,16 +52,20 @@ export class EventStream {
       this.show(index);
     }
     if (this.isFull || this.lastEvents === null) return;
-    for (const event of this.lastEvents) this.write(event);
+    this.response.end(this.framed(this.lastEvents) + (this.isChunked ? LAST_CHUNK : ''));
     this.lastEvents = null;
-    this.response.end();
   }
 
   private show(index: number): void {
-    for (const event of this.render(index)) this.write(event);
+    const events = this.render(index);
+    // A chunk of nothing would be the last.
+    if (events.length > 0) this.isFull = !this.response.write(this.framed(events));
   }
 
-  private write(json: string): void {
-    this.isFull = !this.response.write(`data: ${json}\n\n`);
+  /** Events as they go over the wire, in one chunk. */
+  private framed(events: readonly string[]): string {
+    let text = '';
+    for (const json of events) text += `data: ${json}\n\n`;
+    return this.isChunked ? `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n` : text;
   }
 }

@@ -103,6 +103,7 @@ export class Frontend {
    * @throws DetinferError INVALID_REQUEST, NOT_READY, OVERLOADED, …; nothing runs then.
    */
   generate(request: GenerateRequest): Generation {
+    this.checkMemory();
     this.checkLoad(request.prompts.reduce((sum, { sampling }) => sum + sampling.n, 0));
     const generation = this.start(request, this.metrics);
     if (this.args.requestTimeout !== null) this.limitTime(generation, this.args.requestTimeout);
@@ -243,6 +244,12 @@ export class Frontend {
     if (used)
       throw badValue(`rid ${JSON.stringify(used.rid)} is in use by a request that is still running; choose another.`);
     for (const { rid } of sequences) this.rids.add(rid);
+  }
+
+  private checkMemory(): void {
+    if (!this.readyWorkers.isReleased) return;
+    const message = 'The memory of the engine is released; POST /resume_memory_occupation first.';
+    throw new DetinferError('NOT_READY', message);
   }
 
   private checkLoad(added: number): void {

@@ -1,12 +1,16 @@
-/** A JSON list that grows: appending costs as much as the new element, however long the list is. */
+/**
+ * A JSON list that grows. Appending costs as much as the new element, however long the list is. Its text is one piece of
+ * memory that the next begins with; one that grew by += would be put together from all elements each time.
+ */
 export class JsonList {
-  private joined = '';
+  private parts: string[] = [];
 
   push(json: string): void {
-    this.joined += this.joined === '' ? json : `,${json}`;
+    this.parts.push(json);
   }
 
   toString(): string {
-    return `[${this.joined}]`;
+    if (this.parts.length > 1) this.parts = [this.parts.join(',')];
+    return `[${this.parts[0] ?? ''}]`;
   }
 }

@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto';
 
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import { modelDigests, type ModelSource } from '../receipt/model-digests.js';
-import { type Answered, makeReceipt, type ModelDigests } from '../receipt/receipt.js';
+import { type Answered, makeReceipt, type ModelDigests, type Receipt } from '../receipt/receipt.js';
 import { signReceipt } from '../receipt/signature.js';
 
 /** Writes the receipts of a server. */
@@ -53,10 +53,10 @@ export class Receipts {
     }
   }
 
-  /** A receipt as JSON. Only after prepare(). */
-  write(answered: Answered): string {
+  /** Only after prepare(). */
+  write(answered: Answered): Receipt {
     const receipt = makeReceipt(NUMERIC_CONTRACT, this.digests!, answered);
-    return JSON.stringify(this.signingKey === null ? receipt : signReceipt(receipt, this.signingKey));
+    return this.signingKey === null ? receipt : signReceipt(receipt, this.signingKey);
   }
 
   private async read(): Promise<void> {

@@ -1,4 +1,5 @@
 import type { FinishReason, RequestEvent, TokenLogprob, WorkerRequest } from '../protocol/messages.js';
+import type { Receipt } from '../receipt/receipt.js';
 import type { IncrementalDetokenizer } from '../tokenizer/incremental-detokenizer.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { JsonList } from './json-list.js';
@@ -30,6 +31,8 @@ export class Sequence {
   readonly tokens: number[] = [];
   text = '';
   finish: FinishReason | null = null;
+  /** Once it has finished, if one was asked for. */
+  receipt: Receipt | null = null;
   cachedTokens = 0;
   /** Of the weights that it runs with, once it has begun. */
   weightVersion: string;
@@ -46,7 +49,6 @@ export class Sequence {
   private readonly tokensJson = new JsonList();
   /** Of the output, for the receipt. */
   private readonly receiptLogprobs: number[] = [];
-  private receipt: string | null = null;
 
   /** @param tokenizer null: token ids only. */
   constructor(
@@ -116,7 +118,7 @@ export class Sequence {
     json += `,"cached_tokens":${this.cachedTokens},"weight_version":${JSON.stringify(this.weightVersion)}`;
     if (this.seed !== null) json += `,"sampling_seed":${this.seed}`;
     if (this.logprobs) json += this.logprobs.fields;
-    if (this.receipt !== null) json += `,"receipt":${this.receipt}`;
+    if (this.receipt !== null) json += `,"receipt":${JSON.stringify(this.receipt)}`;
     if (this.finish) json += `,"e2e_latency":${(this.finishedAt - this.startedAt) / 1000}`;
     json += index === undefined ? '}}' : `},"index":${index}}`;
     return json;

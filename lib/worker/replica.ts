@@ -95,8 +95,8 @@ export class Replica {
     await this.starting;
   }
 
-  /** Ends the worker, or the start of one; the next one serves another folder. */
-  private async leave(modelPath: string): Promise<void> {
+  /** Ends the worker, or the start of one; the next one serves this folder. */
+  async leave(modelPath: string): Promise<void> {
     this.ending.abort();
     await this.starting;
     const { worker } = this;

@@ -13,5 +13,6 @@ export function addStatuses(statuses: readonly SchedulerStatus[]): SchedulerStat
     preemptions: sum('preemptions'),
     evictions: sum('evictions'),
     steps: sum('steps'),
+    engineCpuSeconds: sum('engineCpuSeconds'),
   };
 }

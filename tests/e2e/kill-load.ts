@@ -38,6 +38,7 @@ const BODIES: object[] = [
   { sampling_params: { temperature: 0, min_new_tokens: 30, max_new_tokens: 60, stop_token_ids: [13], logit_bias: { '300': 1 } } },
   { sampling_params: { temperature: 0.7, max_new_tokens: 100, sampling_seed: 4, stop: ['fox', ' the '], stop_regex: '[0-9]+' } },
   { sampling_params: { temperature: 1, max_new_tokens: 60, sampling_seed: 6, json_schema: SCHEMA } },
+  { sampling_params: { temperature: 0.8, max_new_tokens: 60, sampling_seed: 7, regex: '([A-Z][a-z]{2,8} ){8,20}[0-9]{4}' } },
   { text: TEXTS, sampling_params: { temperature: 0.9, max_new_tokens: 25, sampling_seed: 5 }, ...SCORES },
 ].flatMap((body) => [false, true].map((stream) => ({ text: TEXTS[0], ...body, stream })));
 
@@ -103,7 +104,7 @@ async function killWorker(server: Program): Promise<boolean> {
 }
 
 /** An answer without what may differ: times, and what was found in the cache. A stream's is that of its last events. */
-async function ask(agent: Agent, url: string, body: object): Promise<unknown> {
+export async function ask(agent: Agent, url: string, body: object): Promise<unknown> {
   const response = await request(`${url}/generate`, {
     method: 'POST',
     dispatcher: agent,
@@ -143,6 +144,6 @@ async function untilHealthy(agent: Agent, url: string): Promise<void> {
   }
 }
 
-async function getJson(agent: Agent, url: string): Promise<any> {
+export async function getJson(agent: Agent, url: string): Promise<any> {
   return (await request(url, { dispatcher: agent })).body.json();
 }

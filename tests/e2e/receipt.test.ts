@@ -133,6 +133,15 @@ describe('detinfer verify', () => {
   });
 });
 
+/** The events of a streamed answer but [DONE]. */
+async function readEvents(path: string, request: object): Promise<any[]> {
+  const body = JSON.stringify({ ...request, stream: true });
+  const headers = { 'content-type': 'application/json' };
+  const response = await fetch(`${real.server.url}${path}`, { method: 'POST', headers, body });
+  const payloads = (await response.text()).split('\n\n').filter((event) => event.startsWith('data: {'));
+  return payloads.map((event) => JSON.parse(event.slice('data: '.length)));
+}
+
 describe('A receipt', () => {
   test('comes with each answer of a batch and its copies, and shows no log-probabilities by itself', async () => {
     const body = { text: [PROMPT, 'Hello'], sampling_params: { ...SAMPLED, n: 2 }, return_receipt: [true, false] };
@@ -150,12 +159,30 @@ describe('A receipt', () => {
     expect([...values]).toEqual(shown.map(([value]: [number]) => value));
   });
 
+  test.each([
+    ['/v1/completions', { prompt: [PROMPT, 'Hello'], n: 2, seed: 7, max_tokens: 12 }, 4],
+    ['/v1/chat/completions', { messages: [{ role: 'user', content: PROMPT }], temperature: 0, max_tokens: 12 }, 1],
+  ])('comes with every choice of %s, streamed or not, and is verified', async (path, request, choices) => {
+    const body = { model: 'demo', ...request, return_receipt: true };
+    const whole = (await real.post(path, body)).choices.map(({ receipt }: { receipt: Receipt }) => receipt);
+    expect(whole).toHaveLength(choices);
+    const [first] = whole;
+    expect(first.output_ids).toHaveLength(12);
+    expect(await verify(first, '--public-key', PUBLIC_KEY)).toEqual({
+      code: 0,
+      output: expect.stringContaining('VERIFIED: 12 output tokens'),
+    });
+    const events = await readEvents(path, body);
+    const shown = events.flatMap(({ choices: some }) => some.filter((choice: object) => 'receipt' in choice));
+    expect(shown.every(({ finish_reason: reason }) => reason !== null)).toBe(true);
+    expect(shown.sort((a, b) => a.index - b.index).map(({ receipt }) => receipt)).toEqual(whole);
+    const { return_receipt: _, ...without } = body;
+    expect((await real.post(path, without)).choices[0]).not.toHaveProperty('receipt');
+  });
+
   test('comes with the last event of a stream, the same as without one', async () => {
-    const body = JSON.stringify({ text: PROMPT, sampling_params: SAMPLED, return_receipt: true, stream: true });
-    const headers = { 'content-type': 'application/json' };
-    const response = await fetch(`${real.server.url}/generate`, { method: 'POST', headers, body });
-    const payloads = (await response.text()).split('\n\n').filter((event) => event.startsWith('data: {'));
-    const events = payloads.map((event) => JSON.parse(event.slice('data: '.length)));
+    const body = { text: PROMPT, sampling_params: SAMPLED, return_receipt: true };
+    const events = await readEvents('/generate', body);
     expect(events.slice(0, -1).some(({ meta_info: info }) => 'receipt' in info)).toBe(false);
     expect(events.at(-1).meta_info.receipt).toEqual(await receiptOf(SAMPLED));
   });

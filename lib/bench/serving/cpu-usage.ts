@@ -8,12 +8,16 @@ export interface CpuUsage {
   client: number;
   /** The server process itself. */
   server: number;
-  /** Its children: the engine. */
+  /** Its children: the workers. */
   worker: number;
+  /** The workers' share of it in the engine. */
+  engine: number;
 }
 
-/** CPU time of this process and of a server on this machine. */
-export function readCpuUsage(serverPid: number): CpuUsage {
+/**
+ * CPU time of this process and of a server on this machine. @param engine as the server reports it.
+ */
+export function readCpuUsage(serverPid: number, engine: number): CpuUsage {
   const { user, system } = process.cpuUsage();
   const processes = readProcesses();
   const server = processes.find((one) => one.pid === serverPid);
@@ -22,15 +26,17 @@ export function readCpuUsage(serverPid: number): CpuUsage {
     client: (user + system) / 1e6,
     server: server?.seconds ?? 0,
     worker: workers.reduce((total, one) => total + one.seconds, 0),
+    engine,
   };
 }
 
-/** Mean number of cores in use between two readings. */
-export function coresBetween(before: CpuUsage, after: CpuUsage, seconds: number): CpuUsage {
+/** What was used between two readings. */
+export function usageBetween(before: CpuUsage, after: CpuUsage): CpuUsage {
   return {
-    client: (after.client - before.client) / seconds,
-    server: (after.server - before.server) / seconds,
-    worker: (after.worker - before.worker) / seconds,
+    client: after.client - before.client,
+    server: after.server - before.server,
+    worker: after.worker - before.worker,
+    engine: after.engine - before.engine,
   };
 }
 

@@ -2,7 +2,7 @@ import type { Distribution } from './metrics.js';
 import type { ServingReport } from './run.js';
 
 /** The result as lines for a terminal. */
-export function formatServing({ url, server, options, metrics, cores, firstError }: ServingReport): string[] {
+export function formatServing({ url, server, options, metrics, cpu, firstError }: ServingReport): string[] {
   const lines = [
     `Server ${url}${server.modelPath === null ? '' : ` (${server.modelPath})`}`,
     '',
@@ -18,9 +18,14 @@ export function formatServing({ url, server, options, metrics, cores, firstError
     row('Output throughput', `${metrics.outputThroughput.toFixed(1)} tokens/s`),
     row('Concurrency', metrics.concurrency.toFixed(2)),
   ];
-  if (cores !== null) {
-    const [server, worker, client] = [cores.server, cores.worker, cores.client].map((used) => used.toFixed(2));
-    lines.push(row('CPU cores in use', `server ${server}, worker ${worker}, this client ${client}`));
+  if (cpu !== null) {
+    const cores = (seconds: number): string => (seconds / metrics.durationSeconds).toFixed(2);
+    const perToken = (seconds: number): string => `${((1e6 * seconds) / metrics.totalOutputTokens).toFixed(1)} µs`;
+    const { server, worker, engine, client } = cpu;
+    lines.push(
+      row('CPU cores in use', `server ${cores(server)}, worker ${cores(worker)}, this client ${cores(client)}`),
+      row('CPU time per token', `server ${perToken(server)}, worker without engine ${perToken(worker - engine)}`),
+    );
   }
   return [
     ...lines,

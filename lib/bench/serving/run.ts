@@ -3,9 +3,9 @@ import type { Dispatcher } from 'undici';
 import { createAgent } from '../../client/agent.js';
 import { HttpClient, HttpStatusError } from '../../client/http.js';
 import { SeededRandom } from '../../client/random.js';
-import { readServerFacts, type ServerFacts } from '../../client/server-facts.js';
+import { readEngineCpuSeconds, readServerFacts, type ServerFacts } from '../../client/server-facts.js';
 import { DetinferError } from '../../protocol/errors.js';
-import { coresBetween, readCpuUsage, type CpuUsage } from './cpu-usage.js';
+import { readCpuUsage, usageBetween, type CpuUsage } from './cpu-usage.js';
 import { summarize, type ServingMetrics } from './metrics.js';
 import { sendMeasured } from './send.js';
 import type { PlannedRequest, ServingOptions, Timing } from './types.js';
@@ -18,8 +18,8 @@ export interface ServingReport {
   server: ServerFacts;
   options: ServingOptions;
   metrics: ServingMetrics;
-  /** Mean cores in use, where the server is one's own. */
-  cores: CpuUsage | null;
+  /** CPU seconds, where the server is one's own. */
+  cpu: CpuUsage | null;
   /** The first failure, or null. */
   firstError: string | null;
 }
@@ -45,17 +45,19 @@ export async function benchServing(
     const workload = planWorkload(options, vocabSize);
     await warmUp(dispatcher, client, vocabSize, options);
 
-    const cpuBefore = serverPid === null ? null : readCpuUsage(serverPid);
+    const readCpu = async (): Promise<CpuUsage | null> =>
+      serverPid === null ? null : readCpuUsage(serverPid, await readEngineCpuSeconds(client));
+    const cpuBefore = await readCpu();
     const start = performance.now();
     const timings = await sendAll(dispatcher, client.baseUrl, workload, options, onDone);
     const seconds = (performance.now() - start) / 1000;
-    const cpuAfter = serverPid === null ? null : readCpuUsage(serverPid);
+    const cpuAfter = await readCpu();
     return {
       url: client.baseUrl,
       server,
       options,
       metrics: summarize(timings, seconds),
-      cores: cpuBefore && cpuAfter && coresBetween(cpuBefore, cpuAfter, seconds),
+      cpu: cpuBefore && cpuAfter && usageBetween(cpuBefore, cpuAfter),
       firstError: timings.find((timing) => timing.error !== null)?.error ?? null,
     };
   } finally {

@@ -84,12 +84,13 @@ export abstract class OpenAIAnswer implements AnswerForm {
 
   /** How a sequence ended, or that it has not. */
   protected ending(index: number): object {
-    const { finish, seed } = this.generation.sequences[index]!;
+    const { finish, seed, receipt } = this.generation.sequences[index]!;
     const matched = finish?.type === 'stop' ? finish.matched : null;
     return {
       finish_reason: finish?.type ?? null,
       matched_stop: matched,
       ...(finish !== null && seed !== null && { sampling_seed: seed }),
+      ...(receipt !== null && { receipt }),
     };
   }
 

@@ -30,7 +30,9 @@ export function readChatRequest(body: unknown, facts: ServerFacts, template: Cha
   return {
     generate: {
       // The template writes the special tokens itself.
-      prompts: [{ rids: [options.id], prompt, addSpecialTokens: false, sampling, logprobs }],
+      prompts: [
+        { rids: [options.id], prompt, addSpecialTokens: false, sampling, logprobs, withReceipt: options.withReceipt },
+      ],
       isList: true,
       stream: options.stream,
     },

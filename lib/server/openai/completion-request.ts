@@ -40,6 +40,7 @@ export function readCompletionRequest(body: unknown, facts: ServerFacts, tokeniz
         addSpecialTokens: true,
         sampling,
         logprobs,
+        withReceipt: options.withReceipt,
       })),
       isList: true,
       stream: options.stream,

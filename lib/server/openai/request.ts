@@ -113,7 +113,9 @@ export function readAnswerOptions(
   fields: Fields,
   prefix: string,
   facts: ServerFacts,
-): Pick<AnswerOptions, 'id' | 'model' | 'includeUsage' | 'continuousUsage'> & { stream: boolean } {
+): Pick<AnswerOptions, 'id' | 'model' | 'includeUsage' | 'continuousUsage'> & Pick<GenerateRequest, 'stream'> & {
+  withReceipt: boolean;
+} {
   if (!facts.hasTokenizer) {
     throw badValue(
       'The OpenAI endpoints need a tokenizer, but this server runs without one (--skip-tokenizer-init); use /generate.',
@@ -128,6 +130,7 @@ export function readAnswerOptions(
     id: fields.get('rid', readRid, `${prefix}-${randomUUID().replaceAll('-', '')}`),
     model: fields.get('model', string, facts.servedModelName),
     stream,
+    withReceipt: fields.get('return_receipt', boolean, false),
     includeUsage: streamOptions.get('include_usage', boolean, false),
     continuousUsage: streamOptions.get('continuous_usage_stats', boolean, false),
   };

@@ -12,7 +12,6 @@ export function generateRoutes(app: FastifyInstance, context: ServerContext): vo
     url: '/generate',
     async handler(request: FastifyRequest, reply: FastifyReply) {
       const body = readGenerateRequest(request.body, context.frontend.limits);
-      if (body.prompts.some(({ withReceipt }) => withReceipt)) await context.frontend.receipts.prepare();
       return answer(context, reply, body, (generation) => ({
         whole: () => generation.render(),
         news: (index) => [generation.sequences[index]!.render(generation.isList ? index : undefined)],

@@ -1,10 +1,11 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { DetinferError } from '../../protocol/errors.js';
 import type { ServerContext } from '../context.js';
 import { badValue } from '../errors.js';
-import { bodyFields, boolean, string } from '../fields.js';
+import { bodyFields, boolean, list, string } from '../fields.js';
 import type { Weights } from '../frontend.js';
+import { MEMORY_TAGS, type MemoryTag } from '../../worker/replicas.js';
 
 interface WeightUpdate {
   success: boolean;
@@ -14,7 +15,18 @@ interface WeightUpdate {
 
 const PAUSE_MODES = ['abort', 'in_place'];
 
-/** What trainers call between rollouts: POST /pause_generation, /continue_generation and /update_weights_from_disk. */
+/** An empty list and none both mean all. @throws DetinferError INVALID_REQUEST for a tag that there is not. */
+function memoryTags(body: unknown): readonly MemoryTag[] {
+  const tags = bodyFields(body ?? {}).get('tags', list(string), []);
+  const unknown = tags.find((tag) => !(MEMORY_TAGS as readonly string[]).includes(tag));
+  if (unknown !== undefined) throw badValue(`tags may hold ${MEMORY_TAGS.join(', ')}, not ${JSON.stringify(unknown)}.`);
+  return tags.length === 0 ? MEMORY_TAGS : (tags as MemoryTag[]);
+}
+
+/**
+ * What trainers call between rollouts: POST /pause_generation, /continue_generation, /update_weights_from_disk,
+ * /release_memory_occupation and /resume_memory_occupation.
+ */
 export function trainingRoutes(app: FastifyInstance, { frontend, log }: ServerContext): void {
   app.post('/pause_generation', async (request) => {
     const workers = frontend.readyWorkers;
@@ -33,6 +45,21 @@ export function trainingRoutes(app: FastifyInstance, { frontend, log }: ServerCo
     log('info', 'generation goes on');
     return { status: 'ok', message: 'Generation continued successfully.' };
   });
+
+  const memoryRoute = (url: string, run: (tags: readonly MemoryTag[]) => Promise<void>): void => {
+    app.route({
+      method: ['GET', 'POST'],
+      url,
+      async handler(request: FastifyRequest, reply: FastifyReply) {
+        const tags = memoryTags(request.body);
+        await run(tags);
+        log('info', `${url.slice(1)}: ${tags.join(', ')}`);
+        return reply.type('application/json; charset=utf-8').send('null');
+      },
+    });
+  };
+  memoryRoute('/release_memory_occupation', (tags) => frontend.readyWorkers.releaseMemory(tags));
+  memoryRoute('/resume_memory_occupation', (tags) => frontend.readyWorkers.resumeMemory(tags));
 
   app.post('/update_weights_from_disk', async (request, reply) => {
     const fields = bodyFields(request.body);

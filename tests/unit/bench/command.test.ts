@@ -78,7 +78,7 @@ describe('bench serving', () => {
     expect(JSON.parse(readFileSync(json, 'utf8'))).toMatchObject({
       options: { requestRate: 200 },
       metrics: { completed: 8 },
-      cores: null,
+      cpu: null,
     });
   });
 
@@ -87,6 +87,7 @@ describe('bench serving', () => {
     const { code, stdout } = await bench('serving', ...own, '--', '--skip-tokenizer-init');
     expect(code).toBe(0);
     expect(stdout).toMatch(/^CPU cores in use +server [\d.]+, worker [\d.]+, this client [\d.]+$/m);
+    expect(stdout).toMatch(/^CPU time per token +server [\d.]+ µs, worker without engine [\d.]+ µs$/m);
   });
 
   test('exit code 2 where nobody listens and for bad flags', async () => {

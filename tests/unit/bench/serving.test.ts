@@ -64,7 +64,7 @@ describe('benchServing', () => {
     });
     expect(report.metrics.timeToFirstTokenMs.median).toBeGreaterThanOrEqual(4);
     expect(report.metrics.endToEndMs.median).toBeGreaterThanOrEqual(report.metrics.timeToFirstTokenMs.median);
-    expect(report.cores?.client).toBeGreaterThan(0);
+    expect(report.cpu?.client).toBeGreaterThan(0);
     const text = formatServing(report).join('\n');
     expect(text).toMatch(/^Successful requests +20$/m);
     expect(text).toMatch(/^Time to first token \(ms\) +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$/m);
@@ -110,9 +110,9 @@ describe('benchServing', () => {
 });
 
 test('CPU time grows as a process works, whoever else works on the machine', () => {
-  const before = readCpuUsage(process.pid);
-  while (readCpuUsage(process.pid).client < before.client + 0.2);
-  const after = readCpuUsage(process.pid);
+  const before = readCpuUsage(process.pid, 0);
+  while (readCpuUsage(process.pid, 0).client < before.client + 0.2);
+  const after = readCpuUsage(process.pid, 0);
   // The two clocks count the same process; the kernel's has a resolution of 0.01 s.
   expect(after.server - before.server).toBeGreaterThan(0.1);
   expect(after.server - before.server).toBeLessThan(0.5);

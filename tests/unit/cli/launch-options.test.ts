@@ -128,10 +128,11 @@ describe('launch flags', () => {
   });
 
   test('note what changes nothing', () => {
-    const { notes } = parse('--tp', '1', '--disable-cuda-graph', '--sampling-backend', 'pytorch');
+    const { notes } = parse('--tp', '1', '--disable-cuda-graph', '--sampling-backend', 'pytorch', '--enable-memory-saver');
     expect(notes).toEqual([
       expect.stringMatching(/^--tp 1: /),
       expect.stringMatching(/^--sampling-backend pytorch: no effect/),
+      expect.stringMatching(/^--enable-memory-saver: no effect/),
       '--disable-cuda-graph: no effect on a CPU',
     ]);
     expect(parse('--device', 'cuda', '--disable-cuda-graph').notes).toEqual([]);

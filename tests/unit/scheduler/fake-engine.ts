@@ -12,6 +12,7 @@ const { floor } = Math;
  */
 export class FakeEngine implements Engine {
   readonly info: EngineInfo;
+  readonly cpuSeconds = 0;
   /** Every step that was submitted, with the tokens that it was given. */
   readonly forwards: ForwardSlice[][] = [];
   private readonly underWay: ForwardSlice[][] = [];

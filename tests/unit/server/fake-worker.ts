@@ -102,6 +102,7 @@ export class FakeWorker implements WorkerHandle {
       preemptions: 0,
       evictions: 0,
       steps: 0,
+      engineCpuSeconds: 0,
     };
   }
 

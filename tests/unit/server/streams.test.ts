@@ -1,9 +1,40 @@
+import { connect } from 'node:net';
+
 import { afterEach, describe, expect, test } from '@jest/globals';
 
 import { demoTokenizer, GREEDY, TestServer } from './test-server.js';
 
 let server: TestServer;
 afterEach(async () => server?.close());
+
+/** A stream as it comes over the wire. */
+async function readRaw(url: string, version: string): Promise<{ head: string; body: Buffer }> {
+  const { hostname, port } = new URL(url);
+  const body = JSON.stringify({ input_ids: [1], rid: 'x', stream: true });
+  const lines = [`POST /generate ${version}`, 'host: x', 'connection: close', `content-length: ${body.length}`, '', body];
+  const socket = connect(Number(port), hostname);
+  socket.write(lines.join('\r\n'));
+  const bytes = Buffer.concat(await socket.toArray());
+  const headEnd = bytes.indexOf('\r\n\r\n');
+  return { head: bytes.toString('latin1', 0, headEnd), body: bytes.subarray(headEnd + 4) };
+}
+
+/** The chunks of a whole body, which must end with the empty one. */
+function readChunks(body: Buffer): string[] {
+  const chunks: string[] = [];
+  for (let at = 0; ; ) {
+    const lineEnd = body.indexOf('\r\n', at);
+    const length = parseInt(body.toString('latin1', at, lineEnd), 16);
+    const end = lineEnd + 2 + length;
+    expect(body.toString('latin1', end, end + 2)).toBe('\r\n');
+    if (length === 0) {
+      expect(end + 2).toBe(body.length);
+      return chunks;
+    }
+    chunks.push(body.toString('utf8', lineEnd + 2, end));
+    at = end + 2;
+  }
+}
 
 describe('streams', () => {
   test('events are cumulative and end with [DONE]', async () => {
@@ -73,6 +104,21 @@ describe('streams', () => {
     server = await TestServer.start({ args: { streamInterval: 3 } });
     const { events } = await server.stream({ input_ids: [1], sampling_params: { temperature: 0, max_new_tokens: 9 } });
     expect(events.map(({ output_ids }) => output_ids.length)).toEqual([1, 4, 7, 9]);
+  });
+
+  test('over the wire: each event is a chunk of HTTP/1.1, and HTTP/1.0 has no chunks', async () => {
+    server = await TestServer.start();
+    server.answerWith('Grüße, 世界! 😀');
+    const chunked = await readRaw(server.url, 'HTTP/1.1');
+    const plain = await readRaw(server.url, 'HTTP/1.0');
+    expect(chunked.head).toMatch(/^transfer-encoding: chunked\r?$/im);
+    expect(plain.head).not.toMatch(/transfer-encoding/i);
+    const chunks = readChunks(chunked.body);
+    expect(chunks.length).toBeGreaterThan(3);
+    for (const chunk of chunks) expect(chunk).toMatch(/^(data: .*\n\n)+$/);
+    const withoutTimes = (text: string): string => text.replace(/"e2e_latency":[\d.e-]+/, '');
+    expect(withoutTimes(chunks.join(''))).toBe(withoutTimes(plain.body.toString()));
+    expect(chunks.at(-1)).toMatch(/data: \[DONE\]\n\n$/);
   });
 
   test('a bad value is a 400, not a stream', async () => {
