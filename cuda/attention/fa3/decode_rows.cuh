@@ -1,5 +1,6 @@
-// The consumers' side of decoding. Rows of a tile are query heads; a warp computes the scores of 32 keys each block, and
-// of head_dim / 4 columns the sums, to which the weights of all keys go through shared memory.
+// The consumers' side of decoding, a split at a time. Rows of a tile are query heads. A warp computes the scores of 16
+// keys of each block, and its own columns of the sums of values, for which the weights of all keys go through shared
+// memory. The warps meet twice in a split: to know its maxima, and to have its weights.
 #pragma once
 
 #include "attention/fa3/decode.cuh"
@@ -9,30 +10,30 @@ namespace detinfer::fa3 {
 /// @tparam kOctets 1 for up to 8 query heads to a KV head, 2 for up to 16
 template <int D, int kOctets>
 class DecodeRows {
-  using Shared = DecodeShared<D>;
-  static constexpr int kColumnTiles = D / kDecodeWarps / 8;
+  using Shared = DecodeShared<D, kOctets>;
+  static constexpr int kWarpKeys = kBlockKeys / kDecodeWarps, kKeyTiles = kWarpKeys / 8;
+  static constexpr int kWarpColumns = D / kDecodeWarps, kColumnTiles = kWarpColumns / 8;
 
  public:
   __device__ __forceinline__ DecodeRows(const DecodeArgs& args, uint8_t* memory)
       : args_(args), memory_(memory), shared_(shared_address(memory)), group_(args.heads / args.kv_heads) {}
 
   __device__ __forceinline__ void run() {
-    DecodeSplit split;
-    const int32_t* pages;
-    int kv_head;
-    for (int n = 0;; ++n) {
-      const bool more = read_split(args_, wait_dealt<D>(memory_, shared_, n), split, pages, kv_head);
-      if (n == 0) wait_unless_idle(more);
-      if (!more) return;
-      load_queries(split, kv_head);
-      const int blocks = (split.keys + kBlockKeys - 1) / kBlockKeys;
-      for (int j = 0; j < blocks; ++j) run_block(j, split.keys - j * kBlockKeys);
-      if (split.splits == 1) {
-        store_rows(split, kv_head);
+    for (bool first = true;; first = false, slots_.advance()) {
+      const int at = Shared::kSlot + slots_.stage * Shared::kSlotBytes;
+      barrier_wait(Shared::slot_full(shared_, slots_.stage), slots_.parity);
+      task_ = *reinterpret_cast<const DecodeTask*>(memory_ + at);
+      if (task_.keys == 0) return;
+      // Only formally: the producer has waited.
+      if (first) wait_for_inputs();
+      load_queries(shared_ + at + Shared::kQueries);
+      run_split();
+      if (task_.splits == 1) {
+        store_rows();
       } else {
-        store_partial(split, kv_head);
-        if (is_last(split, kv_head)) merge(split, kv_head);
+        store_partial();
       }
+      warp_arrive(Shared::slot_stored(shared_, slots_.stage));
     }
   }
 
@@ -43,84 +44,85 @@ class DecodeRows {
   __device__ __forceinline__ static int in_quad() { return threadIdx.x % 4; }
   __device__ __forceinline__ static void sync() { named_barrier_sync(1, kDecodeConsumers); }
 
-  __device__ __forceinline__ int64_t head_of(const DecodeSplit& split, int kv_head) const {
-    return int64_t(split.row) * args_.heads + kv_head * group_;
-  }
-
-  __device__ __forceinline__ void load_queries(const DecodeSplit& split, int kv_head) {
-    const auto* const q = reinterpret_cast<const uint32_t*>(args_.q + head_of(split, kv_head) * D);
+  __device__ __forceinline__ void load_queries(uint32_t from) {
 #pragma unroll
-    for (int k = 0; k < D / 16; ++k) {
+    for (int octet = 0; octet < 2; ++octet) {
+      const int row = octet * 8 + quad();
+      const bool used = octet < kOctets && row < group_;
 #pragma unroll
-      for (int octet = 0; octet < 2; ++octet) {
-        const int row = octet * 8 + quad();
-        const bool used = octet < kOctets && row < group_;
-        queries_[k][octet] = used ? q[row * (D / 2) + k * 8 + in_quad()] : 0;
-        queries_[k][octet + 2] = used ? q[row * (D / 2) + k * 8 + 4 + in_quad()] : 0;
+      for (int k = 0; k < D / 16; ++k) {
+        const uint32_t at = from + row * Shared::kQueryRow + (k * 16 + 2 * in_quad()) * 2;
+        queries_[k][octet] = used ? load_word(at) : 0;
+        queries_[k][octet + 2] = used ? load_word(at + 16) : 0;
       }
     }
   }
 
-  /// @param visible keys of the block that the row sees
-  __device__ __forceinline__ void run_block(int j, int visible) {
-    const uint32_t weights = shared_ + Shared::kWeights;
-    auto* const maxima = reinterpret_cast<float*>(memory_ + Shared::kMaxima);
-    float scores[4][4];
-    barrier_wait(Shared::full(shared_, ring_.stage), ring_.parity);
-    compute_scores(scores);
-    release_tile();
-    // Key 8 · n + e of this thread is visible up to the limit.
-    const int limit = visible - 1 - warp() * 32 - 2 * in_quad();
+  __device__ __forceinline__ static uint32_t load_word(uint32_t at) {
+    uint32_t word;
+    asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(at) : "memory");
+    return word;
+  }
+
+  __device__ __forceinline__ void run_split() {
+    const int blocks = (task_.keys + kBlockKeys - 1) / kBlockKeys;
+    // Key 8 · n + e of this thread in block j is visible up to the limit less j blocks.
+    const int limit = task_.keys - 1 - warp() * kWarpKeys - 2 * in_quad();
+    float scores[kSplitBlocks][kKeyTiles][4];
+    // The maxima of a block are found under the products of the next one.
 #pragma unroll
-    for (int octet = 0; octet < kOctets; ++octet) {
-      float a = kMinusInfinity;
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& score = scores[n][2 * octet + e];
-          if (8 * n + e > limit) score = kMinusInfinity;
-          a = fmaxf(a, score);
-        }
+    for (int j = 0; j <= kSplitBlocks; ++j) {
+      if (j < kSplitBlocks && j < blocks) {
+        barrier_wait(Shared::full(shared_, ring_.stage), ring_.parity);
+        compute_scores(scores[j]);
+        release_tile();
       }
-      a = fmaxf(a, __shfl_xor_sync(~0u, a, 1));
-      a = fmaxf(a, __shfl_xor_sync(~0u, a, 2));
-      if (in_quad() == 0) maxima[warp() * 16 + octet * 8 + quad()] = a;
+      if (j > 0) find_maxima(scores[j - 1], j - 1, limit - (j - 1) * kBlockKeys);
+      if (j >= blocks) break;
     }
     sync();
 #pragma unroll
-    for (int octet = 0; octet < kOctets; ++octet) {
-      const float* const m = maxima + octet * 8 + quad();
-      const float a = fmaxf(fmaxf(m[0], m[16]), fmaxf(m[32], m[48])) * args_.scale;
-      const float old = max_[octet];
-      max_[octet] = j == 0 ? a : next_max(old, a);
-      weigh(scores, octet, limit, weights);
-      if (j == 0) {
-        start_sums(octet);
-      } else {
-        scale_sums(octet, rescale(old, max_[octet]));
+    for (int j = 0; j < kSplitBlocks; ++j) {
+      if (j >= blocks) break;
+#pragma unroll
+      for (int octet = 0; octet < kOctets; ++octet) {
+        const float a = block_maximum(j, octet * 8 + quad()) * args_.scale;
+        max_[j][octet] = j == 0 ? a : next_max(max_[j - 1][octet], a);
+        last_max_[octet] = max_[j][octet];
+        weigh(scores[j], j, octet, limit - j * kBlockKeys);
       }
     }
     sync();
-    barrier_wait(Shared::full(shared_, ring_.stage), ring_.parity);
-    add_values(weights);
-    release_tile();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums_[i] = 0.0f;
+#pragma unroll
+      for (int n = 0; n < kColumnTiles; ++n) out_[n][i] = 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kSplitBlocks; ++j) {
+      if (j >= blocks) break;
+      if (j > 0) scale_sums(max_[j - 1], max_[j]);
+      barrier_wait(Shared::full(shared_, ring_.stage), ring_.parity);
+      add_values(j);
+      release_tile();
+    }
   }
 
   __device__ __forceinline__ void release_tile() {
-    __syncwarp();
-    if (lane() == 0) barrier_arrive(Shared::empty(shared_, ring_.stage));
+    warp_arrive(Shared::empty(shared_, ring_.stage));
     ring_.advance();
   }
 
-  __device__ __forceinline__ void compute_scores(float (&scores)[4][4]) const {
+  __device__ __forceinline__ void compute_scores(float (&scores)[kKeyTiles][4]) const {
     const int swizzle = lane() % 8, matrix = lane() / 8;
-    const uint32_t keys = shared_ + ring_.stage * Shared::kTile + (warp() * 32 + swizzle) * 128;
+    const uint32_t keys = shared_ + ring_.stage * Shared::kTile + (warp() * kWarpKeys + swizzle) * 128;
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
-      scores[n][0] = scores[n][1] = scores[n][2] = scores[n][3] = 0.0f;
+    for (int n = 0; n < kKeyTiles; ++n) scores[n][0] = scores[n][1] = scores[n][2] = scores[n][3] = 0.0f;
 #pragma unroll
-      for (int k = 0; k < D / 16; k += 2) {
+    for (int k = 0; k < D / 16; k += 2) {
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; ++n) {
         uint32_t fragment[4];
         load_matrices(fragment,
                       keys + n * 1024 + k / 4 * Shared::kPiece + ((((k % 4) * 2 + matrix) ^ swizzle) << 4));
@@ -130,205 +132,155 @@ class DecodeRows {
     }
   }
 
-  /// Stores the weights of this thread's keys for all warps.
-  __device__ __forceinline__ void weigh(const float (&scores)[4][4], int octet, int limit, uint32_t weights) const {
+  __device__ __forceinline__ uint32_t maxima_of(int block, int row) const {
+    return shared_ + Shared::kMaxima + (block * 8 * kOctets + row) * kDecodeWarps * 4;
+  }
+
+  /// Masks the scores, and stores the largest of this warp for each row.
+  __device__ __forceinline__ void find_maxima(float (&scores)[kKeyTiles][4], int j, int limit) const {
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
+    for (int octet = 0; octet < kOctets; ++octet) {
+      float a = kMinusInfinity;
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; ++n) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& score = scores[n][2 * octet + e];
+          if (8 * n + e > limit) score = kMinusInfinity;
+          a = fmaxf(a, score);
+        }
+      }
+      a = fmaxf(a, __shfl_xor_sync(~0u, a, 1));
+      a = fmaxf(a, __shfl_xor_sync(~0u, a, 2));
+      const uint32_t at = maxima_of(j, octet * 8 + quad()) + warp() * 4;
+      if (in_quad() == 0) asm volatile("st.shared.f32 [%0], %1;" ::"r"(at), "f"(a) : "memory");
+    }
+  }
+
+  /// The largest score of a row in a block.
+  __device__ __forceinline__ float block_maximum(int block, int row) const {
+    float a = kMinusInfinity;
+#pragma unroll
+    for (int i = 0; i < kDecodeWarps; i += 4) {
+      float4 m;
+      asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(m.x), "=f"(m.y), "=f"(m.z), "=f"(m.w)
+                   : "r"(maxima_of(block, row) + i * 4)
+                   : "memory");
+      a = fmaxf(a, fmaxf(fmaxf(m.x, m.y), fmaxf(m.z, m.w)));
+    }
+    return a;
+  }
+
+  /// Stores the weights of this thread's keys for all warps.
+  __device__ __forceinline__ void weigh(const float (&scores)[kKeyTiles][4], int j, int octet, int limit) const {
+#pragma unroll
+    for (int n = 0; n < kKeyTiles; ++n) {
       float w[2];
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
-        w[e] = weight(__fmaf_rn(scores[n][2 * octet + e], args_.scale, -max_[octet]));
+        w[e] = weight(__fmaf_rn(scores[n][2 * octet + e], args_.scale, -max_[j][octet]));
         if (8 * n + e > limit) w[e] = 0.0f;
       }
-      const uint32_t at =
-          weights + (octet * 8 + quad()) * Shared::kWeightRow + (warp() * 32 + n * 8 + 2 * in_quad()) * 2;
+      const int key = j * kBlockKeys + warp() * kWarpKeys + n * 8 + 2 * in_quad();
+      const uint32_t at = shared_ + Shared::kWeights + (octet * 8 + quad()) * Shared::kWeightRow + key * 2;
       asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(pack_bf16(w[0], w[1])) : "memory");
     }
   }
 
-  __device__ __forceinline__ void start_sums(int octet) {
+  /// From sums against one maximum to sums against another.
+  __device__ __forceinline__ void scale_sums(const float (&from)[kOctets], const float (&to)[kOctets]) {
 #pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      sums_[2 * octet + e] = 0.0f;
+    for (int octet = 0; octet < kOctets; ++octet) {
+      const float factor = rescale(from[octet], to[octet]);
 #pragma unroll
-      for (int n = 0; n < kColumnTiles; ++n) out_[n][2 * octet + e] = 0.0f;
-    }
-  }
-
-  __device__ __forceinline__ void scale_sums(int octet, float factor) {
+      for (int i = 2 * octet; i < 2 * octet + 2; ++i) {
+        sums_[i] = sums_[i] * factor;
 #pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      sums_[2 * octet + e] = sums_[2 * octet + e] * factor;
-#pragma unroll
-      for (int n = 0; n < kColumnTiles; ++n) out_[n][2 * octet + e] = out_[n][2 * octet + e] * factor;
-    }
-  }
-
-  __device__ __forceinline__ void add_values(uint32_t weights) {
-    const int swizzle = lane() % 8, matrix = lane() / 8, column = warp() * (D / kDecodeWarps);
-    const uint32_t values = shared_ + ring_.stage * Shared::kTile + column / 64 * Shared::kPiece +
-                            ((matrix & 1) * 8 + swizzle) * 128;
-    const int unit = column % 64 / 8 + (matrix >> 1);
-#pragma unroll
-    for (int k = 0; k < kBlockKeys / 16; ++k) {
-      uint32_t w[4] = {0, 0, 0, 0};
-#pragma unroll
-      for (int octet = 0; octet < kOctets; ++octet) {
-        const uint32_t at = weights + (octet * 8 + quad()) * Shared::kWeightRow + (k * 16 + 2 * in_quad()) * 2;
-        asm volatile("ld.shared.b32 %0, [%1];" : "=r"(w[octet]) : "r"(at) : "memory");
-        asm volatile("ld.shared.b32 %0, [%1];" : "=r"(w[octet + 2]) : "r"(at + 16) : "memory");
+        for (int n = 0; n < kColumnTiles; ++n) out_[n][i] = out_[n][i] * factor;
       }
-      mma_m16n8k16(sums_, w, 0x3F803F80, 0x3F803F80);
+    }
+  }
+
+  /// Weights of the 32 keys from `key` on, as fragments of two steps.
+  __device__ __forceinline__ void load_weights(uint32_t (&w)[2][4], int key) const {
+    const uint32_t weights = shared_ + Shared::kWeights + key * 2;
+    uint32_t fragment[4];
+    if constexpr (kOctets == 1) {
+      load_matrices(fragment, weights + lane() % 8 * Shared::kWeightRow + lane() / 8 * 16);
 #pragma unroll
-      for (int n = 0; n < kColumnTiles; n += 2) {
-        uint32_t fragment[4];
-        load_matrices_transposed(fragment, values + k * 2048 + (((unit + n) ^ swizzle) << 4));
-        mma_m16n8k16(out_[n], w, fragment[0], fragment[1]);
-        mma_m16n8k16(out_[n + 1], w, fragment[2], fragment[3]);
+      for (int step = 0; step < 2; ++step) {
+        w[step][0] = fragment[2 * step];
+        w[step][1] = 0;
+        w[step][2] = fragment[2 * step + 1];
+        w[step][3] = 0;
+      }
+    } else {
+      const uint32_t at = weights + lane() % 16 * Shared::kWeightRow + lane() / 16 * 16;
+      load_matrices(w[0], at);
+      load_matrices(w[1], at + 32);
+    }
+  }
+
+  __device__ __forceinline__ void add_values(int j) {
+    const int swizzle = lane() % 8, matrix = lane() / 8, column = warp() * kWarpColumns;
+    const uint32_t values = shared_ + ring_.stage * Shared::kTile + column / 64 * Shared::kPiece + swizzle * 128;
+    const int unit = column % 64 / 8;
+#pragma unroll
+    for (int k = 0; k < kBlockKeys; k += 32) {
+      uint32_t w[2][4];
+      load_weights(w, j * kBlockKeys + k);
+      // Four matrices: two steps of 8 columns, or twice one step of 16.
+      uint32_t fragment[kColumnTiles][4];
+#pragma unroll
+      for (int i = 0; i < kColumnTiles; ++i) {
+        const int key = k + (kColumnTiles == 1 ? matrix * 8 : i * 16 + matrix % 2 * 8);
+        const int chunk = unit + (kColumnTiles == 1 ? 0 : matrix / 2);
+        load_matrices_transposed(fragment[i], values + key * 128 + ((chunk ^ swizzle) << 4));
+      }
+#pragma unroll
+      for (int step = 0; step < 2; ++step) {
+        mma_m16n8k16(sums_, w[step], 0x3F803F80, 0x3F803F80);
+#pragma unroll
+        for (int n = 0; n < kColumnTiles; ++n) {
+          const uint32_t* const b = kColumnTiles == 1 ? &fragment[0][2 * step] : &fragment[step][2 * n];
+          mma_m16n8k16(out_[n], w[step], b[0], b[1]);
+        }
       }
     }
   }
 
   /// The only split of a sequence.
-  __device__ __forceinline__ void store_rows(const DecodeSplit& split, int kv_head) {
+  __device__ __forceinline__ void store_rows() const {
 #pragma unroll
     for (int octet = 0; octet < kOctets; ++octet) {
       const int row = octet * 8 + quad();
       if (row >= group_) continue;
       const float inverse = __fdiv_rn(1.0f, sums_[2 * octet]);
+      const int64_t head = int64_t(task_.row) * args_.heads + task_.kv_head * group_ + row;
 #pragma unroll
       for (int n = 0; n < kColumnTiles; ++n) {
-        const int64_t at = (head_of(split, kv_head) + row) * D + warp() * (D / kDecodeWarps) + n * 8 + 2 * in_quad();
-        const float a = out_[n][2 * octet] * inverse, b = out_[n][2 * octet + 1] * inverse;
-        if (args_.out_f32 != nullptr) {
-          *reinterpret_cast<float2*>(args_.out_f32 + at) = make_float2(a, b);
-        } else {
-          *reinterpret_cast<uint32_t*>(args_.out + at) = pack_bf16(a, b);
-        }
+        const int64_t at = head * D + warp() * kWarpColumns + n * 8 + 2 * in_quad();
+        store_output(args_, at, make_float2(out_[n][2 * octet] * inverse, out_[n][2 * octet + 1] * inverse));
       }
     }
   }
 
-  /// Row of the workspace of a split's first query head.
-  __device__ __forceinline__ int64_t partial_row(int split, int kv_head) const {
-    return int64_t(split) * args_.heads + kv_head * group_;
-  }
-
-  __device__ __forceinline__ void store_partial(const DecodeSplit& split, int kv_head) {
-    const int64_t first = partial_row(split.partial + split.split, kv_head);
+  __device__ __forceinline__ void store_partial() const {
+    const int64_t first = partial_row(args_, task_) + task_.split * args_.heads;
 #pragma unroll
     for (int octet = 0; octet < kOctets; ++octet) {
       const int row = octet * 8 + quad();
       if (row >= group_) continue;
 #pragma unroll
       for (int n = 0; n < kColumnTiles; ++n) {
-        const int64_t at = (first + row) * D + warp() * (D / kDecodeWarps) + n * 8 + 2 * in_quad();
+        const int64_t at = (first + row) * D + warp() * kWarpColumns + n * 8 + 2 * in_quad();
         *reinterpret_cast<float2*>(args_.partial_sums + at) = make_float2(out_[n][2 * octet], out_[n][2 * octet + 1]);
       }
       if (warp() == 0 && in_quad() == 0) {
-        args_.partial_rules[first + row] = make_float2(max_[octet], sums_[2 * octet]);
+        args_.partial_rules[first + row] = make_float2(last_max_[octet], sums_[2 * octet]);
       }
     }
-  }
-
-  /// Whether all other splits of the sequence are in the workspace; exactly one block sees that.
-  __device__ __forceinline__ bool is_last(const DecodeSplit& split, int kv_head) {
-    auto* const flag = reinterpret_cast<volatile int*>(memory_ + Shared::kFlag);
-    __threadfence();
-    sync();
-    if (threadIdx.x == 0) {
-      int* const counter = args_.counters + split.counter * args_.kv_heads + kv_head;
-      const bool last = atomicAdd(counter, 1) == split.splits - 1;
-      if (last) *counter = 0;
-      *flag = last;
-    }
-    sync();
-    const bool last = *flag;
-    if (last) __threadfence();
-    return last;
-  }
-
-  /// Merges the splits of a sequence from left to right. The factors depend on the maxima alone, so a warp finds those of
-  /// 32 splits at once by a prefix maximum; the sums are then a chain of fma's in each column.
-  __device__ __forceinline__ void merge(const DecodeSplit& split, int kv_head) {
-    constexpr int kColumns = D / 4, kItems = kOctets * 8 * kColumns / kDecodeConsumers;
-    constexpr int kAtOnce = kItems <= 2 ? 16 : 4;
-    auto* const factors = reinterpret_cast<float4*>(memory_ + Shared::kWeights);  // [16 rows][kMergeSplits]
-    float4 total[kItems];
-    float total_sum[kItems], running[kOctets * 2];
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      total[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      total_sum[i] = 0.0f;
-    }
-#pragma unroll
-    for (int i = 0; i < kOctets * 2; ++i) running[i] = kMinusInfinity;
-    for (int base = 0; base < split.splits; base += kMergeSplits) {
-      const int count = min(kMergeSplits, split.splits - base);
-      const int64_t first = partial_row(split.partial + base, kv_head);
-      sync();
-#pragma unroll
-      for (int i = 0; i < kOctets * 2; ++i) {
-        const int row = i * kDecodeWarps + warp();
-        if (row < group_) find_factors(first + row, count, running[i], factors + row * kMergeSplits);
-      }
-      sync();
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) {
-        const int item = i * kDecodeConsumers + threadIdx.x, row = item / kColumns;
-        if (row >= group_) continue;
-        const auto* const from = reinterpret_cast<const float4*>(args_.partial_sums) + (first + row) * kColumns +
-                                 item % kColumns;
-        const int64_t stride = int64_t(args_.heads) * kColumns;
-        for (int s = 0; s < count; s += kAtOnce) {
-          float4 v[kAtOnce];
-#pragma unroll
-          for (int u = 0; u < kAtOnce; ++u) v[u] = __ldcg(from + min(s + u, count - 1) * stride);
-#pragma unroll
-          for (int u = 0; u < kAtOnce; ++u) {
-            if (s + u >= count) break;
-            const float4 f = factors[row * kMergeSplits + s + u];
-            total[i].x = __fmaf_rn(v[u].x, f.y, total[i].x * f.x);
-            total[i].y = __fmaf_rn(v[u].y, f.y, total[i].y * f.x);
-            total[i].z = __fmaf_rn(v[u].z, f.y, total[i].z * f.x);
-            total[i].w = __fmaf_rn(v[u].w, f.y, total[i].w * f.x);
-            total_sum[i] = __fmaf_rn(f.z, f.y, total_sum[i] * f.x);
-          }
-        }
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const int item = i * kDecodeConsumers + threadIdx.x, row = item / kColumns;
-      if (row >= group_) continue;
-      const float inverse = __fdiv_rn(1.0f, total_sum[i]);
-      const int64_t at = (head_of(split, kv_head) + row) * D + item % kColumns * 4;
-      const float4 o = make_float4(total[i].x * inverse, total[i].y * inverse, total[i].z * inverse,
-                                   total[i].w * inverse);
-      if (args_.out_f32 != nullptr) {
-        *reinterpret_cast<float4*>(args_.out_f32 + at) = o;
-      } else {
-        *reinterpret_cast<uint2*>(args_.out + at) = make_uint2(pack_bf16(o.x, o.y), pack_bf16(o.z, o.w));
-      }
-    }
-  }
-
-  /// Lane i finds (factor of the total, factor of the split, sum of the split) of split i of a row.
-  /// @param running maximum of the splits before, brought up to date
-  __device__ __forceinline__ void find_factors(int64_t partial, int count, float& running, float4* factors) const {
-    const int i = lane();
-    float2 rules = make_float2(kMinusInfinity, 0.0f);
-    if (i < count) rules = __ldcg(args_.partial_rules + partial + int64_t(i) * args_.heads);
-    float merged = fmaxf(running, rules.x);
-#pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-      const float before = __shfl_up_sync(~0u, merged, distance);
-      if (i >= distance) merged = fmaxf(merged, before);
-    }
-    const float above = __shfl_up_sync(~0u, merged, 1);
-    const float before = i == 0 ? running : above;
-    if (i < count) factors[i] = make_float4(rescale(before, merged), rescale(rules.x, merged), rules.y, 0.0f);
-    running = __shfl_sync(~0u, merged, 31);
   }
 
   const DecodeArgs& args_;
@@ -336,9 +288,12 @@ class DecodeRows {
   const uint32_t shared_;
   const int group_;
   RingPosition<Shared::kStages> ring_;
+  RingPosition<Shared::kSlots> slots_;
+  DecodeTask task_;
   uint32_t queries_[D / 16][4];
-  float out_[kColumnTiles][4], sums_[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-  float max_[kOctets];
+  float out_[kColumnTiles][4], sums_[4];
+  /// After each block of keys, and after the last.
+  float max_[kSplitBlocks][kOctets], last_max_[kOctets];
 };
 
 }  // namespace detinfer::fa3

@@ -19,7 +19,7 @@ class Fa3Attention : public AttentionBackend {
         heads_(heads),
         pool_pages_(pool_pages),
         // A block may look one round past the last decode record before it knows that there is none.
-        plan_(kv, heads, limits, 2 * hopper_multiprocessors("fa3")),
+        plan_(kv, heads, limits, hopper_multiprocessors("fa3")),
         partial_rules_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads),
         partial_sums_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
         counters_(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads),
