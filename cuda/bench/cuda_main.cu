@@ -1,5 +1,6 @@
-// detinfer_cuda_bench [decode|linear|ops|prefill|sampler …]: what the CUDA kernels reach, on the first GPU; all of them if
-// none is named. detinfer_cuda_bench linear-schedules ROWS,…: the fastest schedules of linear for these numbers of rows.
+// detinfer_cuda_bench [decode|linear|moe|ops|prefill|sampler …]: what the CUDA kernels reach, on the first GPU; all of them
+// if none is named. detinfer_cuda_bench linear-schedules ROWS,…: the fastest schedules of linear for these numbers of rows;
+// moe-schedules ROWS,…: the schedules of a layer of experts.
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -11,6 +12,7 @@
 
 #include "bench/attention_bench.h"
 #include "bench/linear_bench.h"
+#include "bench/moe_bench.h"
 #include "bench/ops_bench.h"
 #include "bench/sampler_bench.h"
 #include "core/cuda_check.h"
@@ -27,12 +29,17 @@ int main(int argc, char** argv) {
     const std::map<std::string, std::function<void()>> benches = {
         {"decode", [] { detinfer::bench_decode_cuda(); }},
         {"linear", [=] { detinfer::bench_linear_cuda(bandwidth); }},
+        {"moe", [=] { detinfer::bench_moe_cuda(bandwidth); }},
         {"ops", [=] { detinfer::bench_ops_cuda(bandwidth); }},
         {"prefill", [] { detinfer::bench_prefill_cuda(); }},
         {"sampler", [=] { detinfer::bench_sampler_cuda(bandwidth); }},
     };
     if (argc == 3 && std::string(argv[1]) == "linear-schedules") {
       detinfer::bench_linear_schedules(argv[2]);
+      return 0;
+    }
+    if (argc == 3 && std::string(argv[1]) == "moe-schedules") {
+      detinfer::bench_moe_schedules(argv[2]);
       return 0;
     }
     const std::vector<std::string> named(argv + 1, argv + argc);

@@ -5,7 +5,8 @@
 //
 // What a copy brought to the device (positions, ids, a plan) may be read before the wait: the first kernel behind the copy
 // starts after it, and each later one after the kernel before it has started; and a copy that overwrites it waits for all
-// kernels before itself, to their ends.
+// kernels before itself, to their ends. The same holds for what publish_and_let_next_start() published, since no later
+// kernel starts before it; such a kernel overwrites it no sooner than after its own wait.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -19,6 +20,14 @@ __device__ __forceinline__ void wait_for_inputs() { asm volatile("griddepcontrol
 
 /// Lets the next kernel start as soon as there is room for it. Call it first: it promises nothing about memory.
 __device__ __forceinline__ void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+/// Lets the next kernel start once what this thread block wrote can be seen by all. To be called once, by all threads,
+/// behind wait_for_inputs(); read such data past the first-level cache (__ldcg).
+__device__ __forceinline__ void publish_and_let_next_start() {
+  __threadfence();
+  __syncthreads();
+  let_next_start();
+}
 
 /// Launches a kernel that may overlap the end of the one before it in the stream. @throws Error kEngineFailed
 template <class... Parameters, class... Arguments>

@@ -42,10 +42,10 @@ __device__ __forceinline__ void wgmma_step(float (&d)[N / 2], uint64_t a, uint64
   DETINFER_R0_31 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define DETINFER_R0_63 \
   DETINFER_R0_47 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define DETINFER_R0_95                                                                                       \
-  DETINFER_R0_63                                                                                             \
-  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, "    \
-  "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define DETINFER_R0_71 DETINFER_R0_63 ", %64, %65, %66, %67, %68, %69, %70, %71"
+#define DETINFER_R0_79 DETINFER_R0_71 ", %72, %73, %74, %75, %76, %77, %78, %79"
+#define DETINFER_R0_87 DETINFER_R0_79 ", %80, %81, %82, %83, %84, %85, %86, %87"
+#define DETINFER_R0_95 DETINFER_R0_87 ", %88, %89, %90, %91, %92, %93, %94, %95"
 #define DETINFER_R0_111 \
   DETINFER_R0_95        \
   ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
@@ -74,6 +74,10 @@ DETINFER_WGMMA(48, DETINFER_R0_23, "%24", "%25", DETINFER_F16(0), DETINFER_F8(16
 DETINFER_WGMMA(64, DETINFER_R0_31, "%32", "%33", DETINFER_F32(0))
 DETINFER_WGMMA(96, DETINFER_R0_47, "%48", "%49", DETINFER_F32(0), DETINFER_F16(32))
 DETINFER_WGMMA(128, DETINFER_R0_63, "%64", "%65", DETINFER_F32(0), DETINFER_F32(32))
+DETINFER_WGMMA(144, DETINFER_R0_71, "%72", "%73", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F8(64))
+DETINFER_WGMMA(160, DETINFER_R0_79, "%80", "%81", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F16(64))
+DETINFER_WGMMA(176, DETINFER_R0_87, "%88", "%89", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F16(64),
+               DETINFER_F8(80))
 DETINFER_WGMMA(192, DETINFER_R0_95, "%96", "%97", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F32(64))
 DETINFER_WGMMA(224, DETINFER_R0_111, "%112", "%113", DETINFER_F32(0), DETINFER_F32(32), DETINFER_F32(64),
                DETINFER_F16(96))
@@ -88,6 +92,9 @@ DETINFER_WGMMA(256, DETINFER_R0_127, "%128", "%129", DETINFER_F32(0), DETINFER_F
 #undef DETINFER_R0_127
 #undef DETINFER_R0_111
 #undef DETINFER_R0_95
+#undef DETINFER_R0_87
+#undef DETINFER_R0_79
+#undef DETINFER_R0_71
 #undef DETINFER_R0_63
 #undef DETINFER_R0_47
 #undef DETINFER_R0_31

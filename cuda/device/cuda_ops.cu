@@ -8,6 +8,7 @@
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/mlp/swiglu_cuda.h"
+#include "kernels/moe/moe_cuda.h"
 #include "kernels/norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
 #include "kernels/sampler/sampler_cuda.h"
@@ -66,10 +67,6 @@ std::vector<int> graph_sizes(int max_batch) {
   }
   if (!sizes.empty() && sizes.back() < max_batch) sizes.push_back(max_batch);
   return sizes;
-}
-
-[[noreturn]] void refuse_experts() {
-  throw Error(ErrorCode::kUnsupported, "a mixture of experts runs on --device cpu only in this version");
 }
 
 class CudaOps : public Ops {
@@ -155,12 +152,16 @@ class CudaOps : public Ops {
   void rope(const RopeArgs& args) override { rope_cuda(args, layout_, stream()); }
   void swiglu(const bf16* gate_up, int rows, int n, bf16* y) override { swiglu_cuda(gate_up, rows, n, y, stream()); }
 
-  void route_experts(const float*, int, const RouteSpec&, const ExpertRoutes&) override { refuse_experts(); }
-  void expert_linear(const bf16*, int, const RouteSpec&, const ExpertRoutes&, bool, const Matrix&, bf16*) override {
-    refuse_experts();
+  void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) override {
+    route_experts_cuda(logits, rows, spec, routes, stream());
   }
-  void combine_experts(const bf16*, int, int, const RouteSpec&, const ExpertRoutes&, bf16*) override {
-    refuse_experts();
+  void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
+                     const Matrix& w, bf16* y) override {
+    expert_linear_cuda(x, rows, spec, routes, gather, device(w), y, stream());
+  }
+  void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
+                       bf16* out) override {
+    combine_experts_cuda(y, rows, n, spec, routes, out, stream());
   }
 
   void plan_attention(const AttentionSlice* slices, int count) override {

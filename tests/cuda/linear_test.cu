@@ -10,6 +10,7 @@
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/linear/run_linear.h"
 #include "tests/cuda/device_buffer.h"
+#include "tests/cuda/fill.cuh"
 #include "tests/cuda/mma_chain.cuh"
 #include "tests/native/check.h"
 #include "tests/native/operands.h"
@@ -132,22 +133,6 @@ void mma_chain_equals_reference() {
     launch_mma_chain(problem.x.data(), problem.rows, problem.w.data(), problem.n, problem.k, problem.bias.data(),
                      y.data(), nullptr);
     check_same(y.download(), expected, "operands " + std::to_string(int(kind)));
-  }
-}
-
-__device__ uint32_t mix(uint64_t x) {
-  x ^= x >> 33;
-  x *= 0xff51afd7ed558ccdull;
-  x ^= x >> 33;
-  x *= 0xc4ceb9fe1a85ec53ull;
-  return uint32_t(x ^ (x >> 33));
-}
-
-/// Values of both signs and three binades: exact in bf16, with no need of a library's functions.
-__global__ void fill(bf16* values, size_t count, uint64_t seed, int exponent) {
-  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += size_t(gridDim.x) * blockDim.x) {
-    const uint32_t h = mix(i + (seed << 40));
-    values[i] = bf16{uint16_t((h & 0x807F) | (uint32_t(exponent) - (h >> 20) % 3) << 7)};
   }
 }
 

@@ -9,12 +9,13 @@ namespace detinfer::testing {
 
 extern const TestTable kCudaFa3Tests;
 extern const TestTable kCudaLinearTests;
+extern const TestTable kCudaMoeTests;
 extern const TestTable kCudaSamplerTests;
 extern const TestTable kCudaSmallOpsTests;
 extern const TestTable kCudaTritonTests;
 
-const TestTable* const kTables[] = {&kCudaLinearTests, &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaFa3Tests,
-                                    &kCudaTritonTests};
+const TestTable* const kTables[] = {&kCudaLinearTests,  &kCudaMoeTests, &kCudaSmallOpsTests,
+                                    &kCudaSamplerTests, &kCudaFa3Tests, &kCudaTritonTests};
 
 }  // namespace detinfer::testing
 

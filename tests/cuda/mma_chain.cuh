@@ -12,7 +12,7 @@ __device__ __forceinline__ uint32_t pair_at(const bf16* matrix, int row, int k, 
 }
 
 /// @param k a multiple of 8 @param y [rows][n] before rounding to bf16
-__global__ void mma_chain(const bf16* x, int rows, const bf16* w, int n, int k, const bf16* bias, float* y) {
+static __global__ void mma_chain(const bf16* x, int rows, const bf16* w, int n, int k, const bf16* bias, float* y) {
   const int lane = threadIdx.x % 32, columns = (n + 7) / 8;
   const int64_t piece = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   const int row = int(piece / columns) * 16, column = int(piece % columns) * 8;
