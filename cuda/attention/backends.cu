@@ -1,5 +1,6 @@
 #include "attention/backend.h"
 #include "attention/fa3/fa3.h"
+#include "attention/flashinfer/flashinfer.h"
 #include "attention/triton/triton.h"
 #include "core/error.h"
 
@@ -14,6 +15,7 @@ struct Backend {
 
 constexpr Backend kBackends[] = {
     {"fa3", make_fa3},
+    {"flashinfer", make_flashinfer},
     {"triton", make_triton},
 };
 

@@ -27,11 +27,11 @@ inline int hopper_multiprocessors(const std::string& backend) {
 
 class DevicePlan {
  public:
-  /// An empty plan. @param spare decode records that a kernel may read beyond the last one
-  DevicePlan(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int spare)
+  /// An empty plan. @param spare decode records that a kernel may read beyond the last one @param tile_rows of prefill
+  DevicePlan(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int spare, int tile_rows = kTileRows)
       : kv_(kv),
         limits_(limits),
-        layout_(kv, heads, limits),
+        layout_(kv, heads, limits, tile_rows),
         words_(CudaMemory::kDevice, layout_.words + int64_t(spare) * layout_.split_words),
         staging_{{CudaMemory::kPinned, layout_.words}, {CudaMemory::kPinned, layout_.words}} {
     CUDA_CHECK(cudaMemset(words_.data(), 0, PlanLayout::kHeaderWords * sizeof(int32_t)));

@@ -48,27 +48,30 @@ void add_splits(const PlanLayout& layout, const PagedKvLayout& kv, const Attenti
 
 }  // namespace
 
+void refuse_attention(const std::string& backend, const std::string& what) {
+  throw Error(ErrorCode::kUnsupported, "attention backend " + backend + ": " + what + "; choose another attention backend");
+}
+
 void check_supported(const std::string& backend, const PagedKvLayout& kv, int heads) {
-  auto refuse = [&](const std::string& what) {
-    throw Error(ErrorCode::kUnsupported, "attention backend " + backend + ": " + what + "; choose another attention backend");
-  };
-  if (kv.head_dim != 64 && kv.head_dim != 128) {
-    refuse("head_dim " + std::to_string(kv.head_dim) + " is neither 64 nor 128");
-  }
   if (kv.page_size < 16 || (kv.page_size & (kv.page_size - 1)) != 0) {
-    refuse("page size " + std::to_string(kv.page_size) + " is not 16 times a power of two");
+    refuse_attention(backend, "page size " + std::to_string(kv.page_size) + " is not 16 times a power of two");
   }
   if (kv.kv_heads < 1 || heads % kv.kv_heads != 0 || heads / kv.kv_heads > kMaxGroup) {
-    refuse(std::to_string(heads) + " query heads over " + std::to_string(kv.kv_heads) + " KV heads; at most " +
-           std::to_string(kMaxGroup) + " may share one");
+    refuse_attention(backend, std::to_string(heads) + " query heads over " + std::to_string(kv.kv_heads) +
+                                  " KV heads; at most " + std::to_string(kMaxGroup) + " may share one");
   }
 }
 
-PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits) {
+void check_common_head_dim(const std::string& backend, const PagedKvLayout& kv) {
+  if (kv.head_dim == 64 || kv.head_dim == 128) return;
+  refuse_attention(backend, "head_dim " + std::to_string(kv.head_dim) + " is neither 64 nor 128");
+}
+
+PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int tile_rows) {
   pages_per_split = std::max(1, kSplitKeys / kv.page_size);
   split_words = ceil_div(kSplitWords + pages_per_split, 4) * 4;
   while ((1 << page_shift) < kv.page_size) ++page_shift;
-  tile_positions = kTileRows / (heads / kv.kv_heads);
+  tile_positions = tile_rows / (heads / kv.kv_heads);
   max_splits = limits.decode_splits;
   // Every slice may end with a tile that isn't full.
   max_tiles = limits.rows / tile_positions + limits.slices;
@@ -78,7 +81,7 @@ PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits
 }
 
 AttentionPlan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
-               const AttentionSlice* slices, int count, int32_t* buffer) {
+                        const AttentionSlice* slices, int count, int32_t* buffer) {
   if (count > limits.slices) over_limit("slices", limits.slices);
   AttentionPlan plan;
   int splits = 0;

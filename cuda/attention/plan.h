@@ -10,7 +10,7 @@
 
 namespace detinfer {
 
-/// Rows of a tile of prefill: positions times the query heads that share a KV head.
+/// Rows of most backends' tiles of prefill: positions times the query heads that share a KV head.
 constexpr int kTileRows = 128;
 
 /// Consecutive positions of one slice for all query heads of a KV head; every KV head has the same tiles.
@@ -48,7 +48,7 @@ constexpr int kSplitWords = int(sizeof(DecodeSplit) / sizeof(int32_t));
 struct PlanLayout {
   static constexpr int kHeaderWords = 4;
 
-  PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits);
+  PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int tile_rows);
 
   /// Words of a decode record: a DecodeSplit and its pages, a multiple of 4.
   int split_words = 0;
@@ -73,14 +73,21 @@ struct AttentionPlan {
   int64_t pages = 0;
 };
 
-/// @throws Error kUnsupported naming what the kernels of the backend can't do
+/// @throws Error kUnsupported: the backend can't do that
+[[noreturn]] void refuse_attention(const std::string& backend, const std::string& what);
+
+/// Refuses what no backend does: page sizes other than 16·2^i, more than 16 query heads to a KV head.
+/// @throws Error kUnsupported
 void check_supported(const std::string& backend, const PagedKvLayout& kv, int heads);
+
+/// For backends with kernels for heads of 64 and 128 alone. @throws Error kUnsupported
+void check_common_head_dim(const std::string& backend, const PagedKvLayout& kv);
 
 /// Fills `buffer` (layout.words long). Slices of one row become decode splits, longer ones become tiles; both are
 /// ordered by falling work, ties by the batch's order.
 /// @throws Error kInvalidRequest if the step exceeds the limits
 AttentionPlan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
-               const AttentionSlice* slices, int count, int32_t* buffer);
+                        const AttentionSlice* slices, int count, int32_t* buffer);
 
 /// The lists in words, for people.
 std::string plan_text(const PlanLayout& layout, const AttentionPlan& plan, const int32_t* buffer);

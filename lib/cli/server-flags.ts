@@ -212,7 +212,7 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
     value: 'NAME',
     parse: oneOf(...ATTENTION_BACKENDS),
     default: 'fa3',
-    help: 'fa3, flashinfer or triton: the same bits from each; on a CPU the same code, too; on a GPU this version has fa3 and triton',
+    help: 'fa3, flashinfer or triton: the same bits from each, and on a CPU the same code',
   },
   disableCudaGraph: {
     ...switchFlag('Determinism and kernels', 'launch the kernels of every step one by one'),

@@ -29,9 +29,6 @@ export interface EngineOptions {
 /** A step of more rows is computed in passes of at most this many, so larger buffers would be of no use. */
 const PASS_TOKENS = { cpu: 1024, cuda: 8192 } as const;
 
-/** What the CUDA addon has of SGLang's backends. */
-const GPU_BACKENDS: readonly AttentionBackend[] = ['fa3', 'triton'];
-
 /** SGLang's default of --cuda-graph-max-bs on the GPUs that this is for. */
 const DEFAULT_GRAPH_MAX_BATCH = 256;
 
@@ -40,19 +37,13 @@ const DEFAULT_GRAPH_MAX_BATCH = 256;
  * @throws DetinferError INVALID_FLAG, UNSUPPORTED
  */
 export function checkOptions(options: EngineOptions): void {
-  const { device, pageSize, threads, maxTotalTokens, attentionBackend } = options;
+  const { device, pageSize, threads, maxTotalTokens } = options;
   if (!isPositive(pageSize) || pageSize % 16 !== 0) refuse(`--page-size ${pageSize}: it must be a multiple of 16`);
   if (threads !== null && !isPositive(threads)) refuse(`--threads ${threads}: it must be a positive integer`);
   if (maxTotalTokens !== null && maxTotalTokens < pageSize) {
     refuse(`--max-total-tokens ${maxTotalTokens}: it must be at least a page of ${pageSize} tokens`);
   }
   if (device !== 'cuda') return;
-  if (!GPU_BACKENDS.includes(attentionBackend)) {
-    throw new DetinferError(
-      'UNSUPPORTED',
-      `--attention-backend ${attentionBackend}: on a GPU this version has ${GPU_BACKENDS.join(', ')}, with the same bits`,
-    );
-  }
   if (!Number.isInteger(Math.log2(pageSize / 16))) {
     refuse(`--page-size ${pageSize}: on a GPU it must be 16, 32, 64, 128 and so on, doubling`);
   }

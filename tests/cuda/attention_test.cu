@@ -357,10 +357,24 @@ void large_steps(const std::string& backend) {
   }
 }
 
+/// Heads of every size that is compiled or padded to one, prefilled and decoded.
+void other_head_dims(const std::string& backend) {
+  for (int dim : {16, 32, 48, 80, 96, 112, 160, 256}) {
+    const Shape shape{6, 2, dim, 32};
+    const Step step(shape, {{700, 300}, {600, 1}, {1100, 70}, {40, 40}, {100, 1}}, Operands::kNormal, Operands::kNormal,
+                    bf16{0x7F7F}, dim);
+    OnGpu gpu(backend, step);
+    const std::vector<bf16> expected = step.on_cpu();
+    for (int chunk : {300, 40, 1}) {
+      check_same(gpu.run(step.chunks(chunk)), expected, "chunks of " + std::to_string(chunk) + ", " + shape.text());
+    }
+  }
+}
+
 void refusals(const std::string& backend) {
   const AttentionLimits limits{2, 64, 8, 4};
   auto make = [&](int heads, PagedKvLayout kv) { make_attention_backend(backend, kv, heads, 8, limits); };
-  CHECK(MESSAGE_OF(Error, make(4, {2, 80, 64})).find("head_dim 80") != std::string::npos);
+  CHECK(MESSAGE_OF(Error, make(4, {2, 72, 64})).find("head_dim 72") != std::string::npos);
   CHECK(MESSAGE_OF(Error, make(4, {2, 64, 48})).find("page size 48") != std::string::npos);
   CHECK(MESSAGE_OF(Error, make(64, {2, 64, 64})).find("64 query heads over 2") != std::string::npos);
   const auto attention = make_attention_backend(backend, {2, 64, 64}, 4, 8, limits);
@@ -384,11 +398,18 @@ std::vector<Test> tests_of_backend() {
           {"refuses what it can't do", [] { refusals(kName); }}};
 }
 
-constexpr char kFa3[] = "fa3", kTriton[] = "triton";
+constexpr char kFa3[] = "fa3", kFlashinfer[] = "flashinfer", kTriton[] = "triton";
+
+std::vector<Test> flashinfer_tests() {
+  std::vector<Test> tests = tests_of_backend<kFlashinfer>();
+  tests.push_back({"every head_dim equals the CPU", [] { other_head_dims(kFlashinfer); }});
+  return tests;
+}
 
 }  // namespace
 
 extern const TestTable kCudaFa3Tests = {"cuda attention fa3", tests_of_backend<kFa3>()};
+extern const TestTable kCudaFlashinferTests = {"cuda attention flashinfer", flashinfer_tests()};
 extern const TestTable kCudaTritonTests = {"cuda attention triton", tests_of_backend<kTriton>()};
 
 }  // namespace detinfer::testing

@@ -8,6 +8,7 @@
 namespace detinfer::testing {
 
 extern const TestTable kCudaFa3Tests;
+extern const TestTable kCudaFlashinferTests;
 extern const TestTable kCudaLinearTests;
 extern const TestTable kCudaMoeTests;
 extern const TestTable kCudaSamplerTests;
@@ -15,7 +16,8 @@ extern const TestTable kCudaSmallOpsTests;
 extern const TestTable kCudaTritonTests;
 
 const TestTable* const kTables[] = {&kCudaLinearTests,  &kCudaMoeTests, &kCudaSmallOpsTests,
-                                    &kCudaSamplerTests, &kCudaFa3Tests, &kCudaTritonTests};
+                                    &kCudaSamplerTests, &kCudaFa3Tests, &kCudaFlashinferTests,
+                                    &kCudaTritonTests};
 
 }  // namespace detinfer::testing
 

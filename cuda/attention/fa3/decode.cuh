@@ -5,12 +5,14 @@
 // sequence, in order, once all are there (decode_merge.cuh).
 #pragma once
 
-#include "attention/fa3/rules.cuh"
 #include "attention/plan.h"
-#include "core/launch.cuh"
+#include "attention/ring.cuh"
+#include "attention/rules.cuh"
 #include "core/ptx.cuh"
 
 namespace detinfer::fa3 {
+
+using namespace attention;
 
 struct DecodeArgs {
   /// The plan's header and records.
@@ -81,19 +83,6 @@ __device__ __forceinline__ void warp_arrive(uint32_t barrier) {
   if (threadIdx.x % 32 == 0) barrier_arrive(barrier);
 }
 
-/// Walks the ring of stages.
-template <int kStages>
-struct RingPosition {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 /// Row of the workspace of a sequence's first split and a task's first query head; splits are `heads` rows apart.
 __device__ __forceinline__ int64_t partial_row(const DecodeArgs& args, const DecodeTask& task) {
   return int64_t(task.partial) * args.heads + task.kv_head * (args.heads / args.kv_heads);
@@ -106,12 +95,6 @@ __device__ __forceinline__ void store_output(const DecodeArgs& args, int64_t at,
   } else {
     *reinterpret_cast<uint32_t*>(args.out + at) = pack_bf16(o.x, o.y);
   }
-}
-
-/// Waits for the kernel before. A block that has nothing to do ends at once instead, so that one of the next kernel can
-/// begin in its place; the first one always waits, so that this kernel does not end before the one before it.
-__device__ __forceinline__ void wait_unless_idle(bool has_work) {
-  if (has_work || blockIdx.x == 0) wait_for_inputs();
 }
 
 __device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {

@@ -3,12 +3,14 @@
 // are under way while block j's weights are multiplied with its values, and its softmax hides under that product.
 #pragma once
 
-#include "attention/fa3/rules.cuh"
+#include "attention/rules.cuh"
 #include "attention/fa3/wgmma.cuh"
 #include "attention/plan.h"
 #include "core/ptx.cuh"
 
 namespace detinfer::fa3 {
+
+using namespace attention;
 
 struct PrefillArgs {
   const PrefillTile* tiles;

@@ -59,7 +59,6 @@ describe('detinfer', () => {
     [['download'], 'INVALID_FLAG', 'missing required argument'],
     [['launch', '--model-path', '/nonexistent', '--port', '0'], 'INVALID_MODEL', '/nonexistent'],
     [['launch', '--context-length', '100000', '--port', '0'], 'INVALID_FLAG', 'at most 4096 tokens'],
-    [['launch', '--device', 'cuda', '--attention-backend', 'flashinfer'], 'UNSUPPORTED', 'this version has fa3, triton'],
     [['launch', '--device', 'cuda', '--page-size', '48'], 'INVALID_FLAG', '--page-size 48: on a GPU it must be 16, 32'],
     [['lunch'], 'INVALID_FLAG', "unknown command 'lunch'"],
   ])('%j ends with one line: %s', (argv, code, message) => {

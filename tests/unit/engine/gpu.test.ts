@@ -98,7 +98,6 @@ describe('an engine on a GPU', () => {
   });
 
   test.each<[string, Partial<EngineOptions>, string, string]>([
-    ['a backend that is not there yet', { attentionBackend: 'flashinfer' }, 'UNSUPPORTED', 'this version has fa3, triton'],
     ['a page of 48', { pageSize: 48 }, 'INVALID_FLAG', '--page-size 48: on a GPU it must be 16, 32, 64'],
     ['a GPU that is not there', { baseGpuId: 2 }, 'INVALID_FLAG', 'Choose from 0: NVIDIA H200, 1: NVIDIA H200'],
   ])('refuses %s', (_, options, code, message) => {

@@ -6,7 +6,7 @@
 #include "core/numerics.h"
 #include "kernels/attention/attention_cuda.h"
 
-namespace detinfer::fa3 {
+namespace detinfer::attention {
 
 constexpr float kLazyMargin = 8.0f;
 constexpr float kMinusInfinity = -__builtin_huge_valf();
@@ -26,4 +26,4 @@ __device__ __forceinline__ float next_max(float running_max, float block_max) {
 /// The factor between what was summed against maximum `from` and what is summed against `to`.
 __device__ __forceinline__ float rescale(float from, float to) { return exp2_f32(from == to ? 0.0f : from - to); }
 
-}  // namespace detinfer::fa3
+}  // namespace detinfer::attention

@@ -1,0 +1,18 @@
+// Copies to shared memory that threads start and barriers wait for, as Ampere has them.
+#pragma once
+
+#include <cstdint>
+
+namespace detinfer::flashinfer {
+
+/// Copies 16 bytes past the first level of cache. @param to, from aligned to 16 bytes
+__device__ __forceinline__ void copy_16(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+/// Arrives at a barrier once all copies that this thread started are done.
+__device__ __forceinline__ void arrive_when_copied(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
+}  // namespace detinfer::flashinfer
