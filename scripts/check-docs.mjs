@@ -8,7 +8,7 @@ import { buildProgram } from '../dist/lib/cli/main.js';
 import { refusal } from '../dist/lib/cli/sglang-flags.js';
 import { ERRORS } from '../dist/lib/protocol/errors.js';
 import { ROOT } from './prepare.mjs';
-import { CLI_DOC, generate } from './generate-docs.mjs';
+import { GENERATED_DOCS, generate } from './generate-docs.mjs';
 
 const docsRoot = resolve(process.argv[2] ?? ROOT);
 const readDoc = (path) => readFileSync(join(docsRoot, path), 'utf8');
@@ -28,7 +28,9 @@ const scripts = namesIn(join(ROOT, 'scripts'), '.mjs');
 compare('CONTRIBUTING.md', 'script', [...readDoc('CONTRIBUTING.md').matchAll(/scripts\/([\w-]+\.mjs)/g)].map(([, name]) => name), scripts);
 compare('docs/api.md', 'endpoint', documentedEndpoints(), serverRoutes());
 compare('docs/errors.md', 'error code', documentedErrors(), Object.entries(ERRORS).map((entry) => entry.join(' ')));
-if (readDoc(CLI_DOC) !== (await generate(readDoc(CLI_DOC)))) problems.push(`${CLI_DOC} is stale: run npm run docs`);
+for (const path of GENERATED_DOCS) {
+  if (readDoc(path) !== (await generate(path, readDoc(path)))) problems.push(`${path} is stale: run npm run docs`);
+}
 
 for (const problem of problems) console.error(problem);
 console.log(`docs: ${documents.length} files checked, ${problems.length} problems`);

@@ -1,16 +1,23 @@
 #!/usr/bin/env node
-// Writes the tables in docs/cli.md from the command line's own definition (build first).
-//   node scripts/generate-docs.mjs           rewrites the file
-// scripts/check-docs.mjs fails when the file is not what this writes.
+// Writes the tables in docs/cli.md from the command line's own definition (build first), and that of backends in README.md
+// from docs/compatibility.json, which tests/gpu/compatibility.ts records on a GPU.
+//   node scripts/generate-docs.mjs           rewrites the files
+// scripts/check-docs.mjs fails when a file is not what this writes.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ROOT } from './prepare.mjs';
 
-export const CLI_DOC = join('docs', 'cli.md');
+const CLI_DOC = join('docs', 'cli.md');
+/** What holds generated tables. */
+export const GENERATED_DOCS = [CLI_DOC, 'README.md'];
 
-/** Text for each `<!-- begin NAME -->` … `<!-- end NAME -->` of docs/cli.md. */
-async function sections() {
+/** Text for each `<!-- begin NAME -->` … `<!-- end NAME -->` of a file. */
+function sections(path) {
+  return path === CLI_DOC ? commandLine() : { compatibility: compatibilityTable() };
+}
+
+async function commandLine() {
   const { describeDefault, FLAG_LIST, GROUPS } = await built('cli/server-flags.js');
   const { ACCEPTED_FLAGS, REFUSALS } = await built('cli/sglang-flags.js');
   const { buildProgram } = await built('cli/main.js');
@@ -27,6 +34,14 @@ async function sections() {
     ),
     'other commands': commands.map((command) => commandSection(command)).join('\n\n'),
   };
+}
+
+/** What the recorded run found: a row per backend, a column per feature. */
+function compatibilityTable() {
+  const { gpu, date, contract, cells } = JSON.parse(readFileSync(join(ROOT, 'docs', 'compatibility.json'), 'utf8'));
+  const features = Object.keys(Object.values(cells)[0]);
+  const rows = Object.entries(cells).map(([backend, found]) => [backend, ...features.map((name) => (found[name] ? 'yes' : 'no'))]);
+  return `${table(['backend', ...features], rows)}\n\n${gpu}, ${date}, ${contract}.`;
 }
 
 function groupTable(group, flags, describeDefault) {
@@ -65,18 +80,20 @@ function built(path) {
   return import(new URL(`../dist/lib/${path}`, import.meta.url));
 }
 
-/** docs/cli.md with its tables as they should be. */
-export async function generate(text) {
-  for (const [name, content] of Object.entries(await sections())) {
+/** The text of a file with its tables as they should be. */
+export async function generate(path, text) {
+  for (const [name, content] of Object.entries(await sections(path))) {
     const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
     const [from, to] = [text.indexOf(begin), text.indexOf(end)];
-    if (from < 0 || to < from) throw new Error(`${CLI_DOC} lacks the markers ${begin} and ${end}`);
+    if (from < 0 || to < from) throw new Error(`${path} lacks the markers ${begin} and ${end}`);
     text = `${text.slice(0, from + begin.length)}\n\n${content}\n\n${text.slice(to)}`;
   }
   return text;
 }
 
 if (resolve(process.argv[1] ?? '') === fileURLToPath(import.meta.url)) {
-  const path = join(ROOT, CLI_DOC);
-  writeFileSync(path, await generate(readFileSync(path, 'utf8')));
+  for (const path of GENERATED_DOCS) {
+    const file = join(ROOT, path);
+    writeFileSync(file, await generate(path, readFileSync(file, 'utf8')));
+  }
 }

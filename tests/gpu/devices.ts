@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 
 import type { AddonEngine, EngineOptions } from '../../lib/engine/engine.js';
+import { ATTENTION_BACKENDS } from '../../lib/protocol/server-args.js';
 import type { ForwardSlice, SampleSpec, SliceResult } from '../../lib/engine/types.js';
 import {
   FIXTURES,
@@ -88,6 +89,13 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
     chunks: [1, 17, 64],
     batches: [1, 4],
   },
+  'llama-3.1-8b-shape': {
+    folder: join(FIXTURES, 'llama-3.1-8b-shape'),
+    loadFormat: 'dummy',
+    length: 64,
+    chunks: [1, 64],
+    batches: [1, 4],
+  },
 };
 
 const SAMPLES: SampleSpec[] = [
@@ -106,6 +114,9 @@ const SAMPLES: SampleSpec[] = [
 
 /** fa3 takes heads of 64 and 128. */
 const HEADS_OF_48 = ['dummy-tiny'];
+
+/** Backend, and whether CUDA graphs are off. */
+const RUNS = ATTENTION_BACKENDS.flatMap((backend) => [[backend, false] as const, [backend, true] as const]);
 
 const filters = process.argv.slice(2);
 let passed = 0;
@@ -152,6 +163,8 @@ function engineOn(device: 'cpu' | 'cuda', subject: Subject, options: Partial<Eng
     maxRunningRequests: 256,
     maxTotalTokens: 256 * 128 + 2048,
     chunkedPrefillSize: 8192,
+    // Others may use the GPU, too: what is free is enough.
+    memFractionStatic: 1,
     ...options,
   }) as AddonEngine;
 }
@@ -231,9 +244,9 @@ function compareModel(name: string, subject: Subject): void {
   const expectedDecodes = decodeTogether(cpu, Math.max(...batches), steps);
   const expectedRun = generate(cpu, tokens, 8, GREEDY);
   cpu.close();
-  for (const disableCudaGraph of [false, true]) {
-    const gpu = engineOn('cuda', subject, { disableCudaGraph });
-    const graphs = disableCudaGraph ? 'without graphs' : 'with graphs';
+  for (const [attentionBackend, disableCudaGraph] of RUNS) {
+    const gpu = engineOn('cuda', subject, { attentionBackend, disableCudaGraph });
+    const graphs = `${attentionBackend} ${disableCudaGraph ? 'without graphs' : 'with graphs'}`;
     for (const chunk of chunks) {
       check(`${name}: logits in chunks of ${chunk}, ${graphs}`, () =>
         firstDifference(logitsInChunks(gpu, tokens, chunk), expectedLogits, 'logits'),
@@ -251,17 +264,20 @@ function compareModel(name: string, subject: Subject): void {
   }
 }
 
-check('golden digests', () => {
-  const expected = readJson<Digests>(join(ROOT, 'tests', 'golden', 'golden.json'));
-  const actual = computeDigests({ device: 'cuda' }, HEADS_OF_48);
-  const models = Object.keys(expected).filter((model) => !HEADS_OF_48.includes(model));
-  const differing = models.flatMap((model) =>
-    Object.keys(expected[model]!)
-      .filter((run) => expected[model]![run] !== actual[model]?.[run])
-      .map((run) => `${model}: ${run}`),
-  );
-  return differing.length === 0 ? null : differing.join(', ');
-});
+for (const attentionBackend of ATTENTION_BACKENDS) {
+  check(`golden digests, ${attentionBackend}`, () => {
+    const expected = readJson<Digests>(join(ROOT, 'tests', 'golden', 'golden.json'));
+    const leftOut = attentionBackend === 'flashinfer' ? [] : HEADS_OF_48;
+    const actual = computeDigests({ device: 'cuda', attentionBackend }, leftOut);
+    const models = Object.keys(expected).filter((model) => !leftOut.includes(model));
+    const differing = models.flatMap((model) =>
+      Object.keys(expected[model]!)
+        .filter((run) => expected[model]![run] !== actual[model]?.[run])
+        .map((run) => `${model}: ${run}`),
+    );
+    return differing.length === 0 ? null : differing.join(', ');
+  });
+}
 for (const [name, subject] of Object.entries(SUBJECTS)) {
   if (filters.length > 0 && !filters.some((filter) => name.includes(filter) || filter.includes(name))) continue;
   compareModel(name, subject);
