@@ -4,9 +4,8 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
-#include "kernels/attention/attention_cuda.h"
+#include "attention/support.h"
 
 typedef struct CUstream_st* cudaStream_t;
 
@@ -41,11 +40,8 @@ class AttentionBackend {
                       cudaStream_t stream) const = 0;
 };
 
-/// Names of the backends, in the order in which they are listed to users.
-std::vector<std::string> attention_backend_names();
-
 /// @param heads query heads @param pool_pages pages of every layer's pool
-/// @throws Error kUnsupported for an unknown name or what the backend can't do, kOutOfMemory, kEngineFailed
+/// @throws Error kUnsupported as check_attention_backend() and for another GPU, kOutOfMemory, kEngineFailed
 std::unique_ptr<AttentionBackend> make_attention_backend(const std::string& name, const PagedKvLayout& kv, int heads,
                                                          int64_t pool_pages, const AttentionLimits& limits);
 

@@ -8,8 +8,6 @@
 namespace detinfer {
 namespace {
 
-constexpr int kMaxGroup = 16;
-
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 [[noreturn]] void over_limit(const char* what, int64_t limit) {
@@ -47,25 +45,6 @@ void add_splits(const PlanLayout& layout, const PagedKvLayout& kv, const Attenti
 }
 
 }  // namespace
-
-void refuse_attention(const std::string& backend, const std::string& what) {
-  throw Error(ErrorCode::kUnsupported, "attention backend " + backend + ": " + what + "; choose another attention backend");
-}
-
-void check_supported(const std::string& backend, const PagedKvLayout& kv, int heads) {
-  if (kv.page_size < 16 || (kv.page_size & (kv.page_size - 1)) != 0) {
-    refuse_attention(backend, "page size " + std::to_string(kv.page_size) + " is not 16 times a power of two");
-  }
-  if (kv.kv_heads < 1 || heads % kv.kv_heads != 0 || heads / kv.kv_heads > kMaxGroup) {
-    refuse_attention(backend, std::to_string(heads) + " query heads over " + std::to_string(kv.kv_heads) +
-                                  " KV heads; at most " + std::to_string(kMaxGroup) + " may share one");
-  }
-}
-
-void check_common_head_dim(const std::string& backend, const PagedKvLayout& kv) {
-  if (kv.head_dim == 64 || kv.head_dim == 128) return;
-  refuse_attention(backend, "head_dim " + std::to_string(kv.head_dim) + " is neither 64 nor 128");
-}
 
 PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int tile_rows) {
   pages_per_split = std::max(1, kSplitKeys / kv.page_size);

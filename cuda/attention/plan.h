@@ -73,16 +73,6 @@ struct AttentionPlan {
   int64_t pages = 0;
 };
 
-/// @throws Error kUnsupported: the backend can't do that
-[[noreturn]] void refuse_attention(const std::string& backend, const std::string& what);
-
-/// Refuses what no backend does: page sizes other than 16·2^i, more than 16 query heads to a KV head.
-/// @throws Error kUnsupported
-void check_supported(const std::string& backend, const PagedKvLayout& kv, int heads);
-
-/// For backends with kernels for heads of 64 and 128 alone. @throws Error kUnsupported
-void check_common_head_dim(const std::string& backend, const PagedKvLayout& kv);
-
 /// Fills `buffer` (layout.words long). Slices of one row become decode splits, longer ones become tiles; both are
 /// ordered by falling work, ties by the batch's order.
 /// @throws Error kInvalidRequest if the step exceeds the limits

@@ -33,6 +33,7 @@ class CpuOps : public Ops {
   std::string device_name() const override { return cpu_isa_name(cpu_isa()); }
   int pass_rows() const override { return 1024; }
   DeviceMemory memory() const override { return {}; }
+  void check_attention(int, const KvLayout&) const override {}  // a model's own limits are the CPU's
 
   std::shared_ptr<void> allocate(size_t bytes) override {
     auto buffer = std::make_shared<AlignedBuffer<char>>(bytes);

@@ -85,6 +85,10 @@ class CudaOps : public Ops {
     CUDA_CHECK(cudaMemGetInfo(&free, &total));
     return {int64_t(total), int64_t(free)};
   }
+  void check_attention(int heads, const KvLayout& kv) const override {
+    constexpr int kAnyPage = 16;
+    check_attention_backend(attention_backend_, {kv.kv_heads, kv.head_dim, kAnyPage}, heads);
+  }
 
   std::shared_ptr<void> allocate(size_t bytes) override {
     if (bytes == 0) return nullptr;

@@ -20,6 +20,7 @@ constexpr size_t kInputBytes = sizeof(int64_t) + 2 * sizeof(int32_t);
 
 Engine::Engine(const ConfigMap& config, std::unique_ptr<WeightSource> weights, int threads, const MakeOps& make_ops)
     : pool_(threads), ops_(make_ops(pool_)), model_(make_model(config)), weights_(std::move(weights)) {
+  ops_->check_attention(model_->heads(), model_->kv_layout());
   model_->collect(parameters_);
   check_parameters(parameters_, *weights_);
 }

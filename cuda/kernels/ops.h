@@ -71,6 +71,9 @@ class Ops {
   /// Most rows that make a pass faster per row: a pass of more only needs larger buffers.
   virtual int pass_rows() const = 0;
   virtual DeviceMemory memory() const = 0;
+  /// Refuses, before anything is loaded, heads that attention() can't do. @param heads query heads @param kv page_size
+  /// unset @throws Error kUnsupported
+  virtual void check_attention(int heads, const KvLayout& kv) const = 0;
 
   /// Zeroed memory, which the device may commit on first use. @throws Error kOutOfMemory
   virtual std::shared_ptr<void> allocate(size_t bytes) = 0;

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <string>
 
+#include "attention/support.h"
+#include "core/error.h"
 #include "core/thread_pool.h"
 #include "tests/native/check.h"
 #include "tests/native/isa.h"
@@ -150,11 +152,39 @@ void fast_path_equals_reference() {
   }
 }
 
+/// The message with which a backend refuses heads, or "" if it has them.
+std::string refusal(const std::string& backend, int heads, int kv_heads, int dim, int page_size) {
+  try {
+    check_attention_backend(backend, {kv_heads, dim, page_size}, heads);
+    return "";
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::kUnsupported);
+    return error.what();
+  }
+}
+
+void backends_say_what_they_lack() {
+  CHECK_EQ(attention_backend_names().size(), size_t(3));
+  for (const std::string& backend : attention_backend_names()) {
+    for (int dim : {64, 128}) CHECK_EQ(refusal(backend, 32, 8, dim, 128), "");
+    CHECK_EQ(refusal(backend, 16, 1, 128, 16), "");
+    CHECK(refusal(backend, 17, 1, 128, 16).find("17 query heads over 1 KV heads; at most 16") != std::string::npos);
+    CHECK(refusal(backend, 4, 3, 128, 16).find("4 query heads over 3") != std::string::npos);
+    CHECK(refusal(backend, 8, 8, 64, 48).find("page size 48 is not 16 times a power of two") != std::string::npos);
+    CHECK(refusal(backend, 8, 8, 72, 64).find("attention backend " + backend + ": head_dim 72") != std::string::npos);
+    CHECK_EQ(refusal(backend, 8, 8, 48, 64).empty(), backend == "flashinfer");
+    CHECK_EQ(refusal(backend, 8, 8, 256, 64).empty(), backend == "flashinfer");
+    CHECK(!refusal(backend, 8, 8, 272, 64).empty());
+  }
+  CHECK_EQ(refusal("fa2", 8, 8, 64, 64), "--attention-backend fa2: on a GPU this version has fa3, flashinfer, triton");
+}
+
 }  // namespace
 
 extern const TestTable kAttentionTests = {
     "attention",
     {{"the recorded case of an H200", reference_matches_the_h200},
-     {"fast path equals reference", fast_path_equals_reference}}};
+     {"fast path equals reference", fast_path_equals_reference},
+     {"backends say what they lack", backends_say_what_they_lack}}};
 
 }  // namespace detinfer::testing

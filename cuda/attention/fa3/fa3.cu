@@ -92,8 +92,6 @@ class Fa3Attention : public AttentionBackend {
 
 std::unique_ptr<AttentionBackend> make_fa3(const PagedKvLayout& kv, int heads, int64_t pool_pages,
                                            const AttentionLimits& limits) {
-  check_common_head_dim("fa3", kv);
-  check_supported("fa3", kv, heads);
   return std::make_unique<Fa3Attention>(kv, heads, pool_pages, limits);
 }
 

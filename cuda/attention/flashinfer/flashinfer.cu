@@ -90,12 +90,7 @@ class FlashinferAttention : public AttentionBackend {
 
 }  // namespace
 
-std::unique_ptr<AttentionBackend> make_flashinfer(const PagedKvLayout& kv, int heads, int64_t,
-                                                  const AttentionLimits& limits) {
-  if (kv.head_dim < 16 || kv.head_dim > 256 || kv.head_dim % 16 != 0) {
-    refuse_attention("flashinfer", "head_dim " + std::to_string(kv.head_dim) + " is no multiple of 16 up to 256");
-  }
-  check_supported("flashinfer", kv, heads);
+std::unique_ptr<AttentionBackend> make_flashinfer(const PagedKvLayout& kv, int heads, const AttentionLimits& limits) {
   return std::make_unique<FlashinferAttention>(kv, heads, limits);
 }
 

@@ -6,9 +6,7 @@
 
 namespace detinfer {
 
-/// @param heads at most 16 per KV head @param kv head_dim a multiple of 16 up to 256, page_size 16·2^i
-/// @throws Error kUnsupported, kOutOfMemory, kEngineFailed
-std::unique_ptr<AttentionBackend> make_flashinfer(const PagedKvLayout& kv, int heads, int64_t pool_pages,
-                                                  const AttentionLimits& limits);
+/// Of what check_attention_backend() lets pass. @throws Error kUnsupported for another GPU, kOutOfMemory, kEngineFailed
+std::unique_ptr<AttentionBackend> make_flashinfer(const PagedKvLayout& kv, int heads, const AttentionLimits& limits);
 
 }  // namespace detinfer

@@ -78,8 +78,6 @@ class TritonAttention : public AttentionBackend {
 
 std::unique_ptr<AttentionBackend> make_triton(const PagedKvLayout& kv, int heads, int64_t pool_pages,
                                               const AttentionLimits& limits) {
-  check_common_head_dim("triton", kv);
-  check_supported("triton", kv, heads);
   return std::make_unique<TritonAttention>(kv, heads, pool_pages, limits);
 }
 

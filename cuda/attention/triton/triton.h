@@ -6,8 +6,7 @@
 
 namespace detinfer {
 
-/// @param heads at most 16 per KV head @param kv head_dim 64 or 128, page_size 16·2^i
-/// @throws Error kUnsupported, kOutOfMemory, kEngineFailed
+/// Of what check_attention_backend() lets pass. @throws Error kUnsupported for another GPU, kOutOfMemory, kEngineFailed
 std::unique_ptr<AttentionBackend> make_triton(const PagedKvLayout& kv, int heads, int64_t pool_pages,
                                               const AttentionLimits& limits);
 
