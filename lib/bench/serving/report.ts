@@ -1,5 +1,9 @@
+import type { CpuUsage } from './cpu-usage.js';
 import type { Distribution } from './metrics.js';
 import type { ServingReport } from './run.js';
+
+/** Seconds of CPU time below which the steps of 0.01 s, in which it is counted, say too little. */
+const LEAST_CPU_SECONDS = 0.05;
 
 /** The result as lines for a terminal. */
 export function formatServing({ url, server, options, metrics, cpu, firstError }: ServingReport): string[] {
@@ -20,11 +24,10 @@ export function formatServing({ url, server, options, metrics, cpu, firstError }
   ];
   if (cpu !== null) {
     const cores = (seconds: number): string => (seconds / metrics.durationSeconds).toFixed(2);
-    const perToken = (seconds: number): string => `${((1e6 * seconds) / metrics.totalOutputTokens).toFixed(1)} µs`;
-    const { server, worker, engine, client } = cpu;
+    const { server, worker, client } = cpu;
     lines.push(
       row('CPU cores in use', `server ${cores(server)}, worker ${cores(worker)}, this client ${cores(client)}`),
-      row('CPU time per token', `server ${perToken(server)}, worker without engine ${perToken(worker - engine)}`),
+      row('CPU time per token', cpuPerToken(cpu, metrics.totalOutputTokens)),
     );
   }
   return [
@@ -40,6 +43,12 @@ export function formatServing({ url, server, options, metrics, cpu, firstError }
 
 const LABEL = 28;
 const NUMBER = 11;
+
+function cpuPerToken({ server, worker, engine }: CpuUsage, tokens: number): string {
+  if (Math.min(server, worker - engine) < LEAST_CPU_SECONDS) return 'too short a run to tell';
+  const perToken = (seconds: number): string => `${((1e6 * seconds) / tokens).toFixed(1)} µs`;
+  return `server ${perToken(server)}, worker without engine ${perToken(worker - engine)}`;
+}
 
 function row(label: string, value: string): string {
   return `${label.padEnd(LABEL)}${value}`;

@@ -87,7 +87,7 @@ describe('bench serving', () => {
     const { code, stdout } = await bench('serving', ...own, '--', '--skip-tokenizer-init');
     expect(code).toBe(0);
     expect(stdout).toMatch(/^CPU cores in use +server [\d.]+, worker [\d.]+, this client [\d.]+$/m);
-    expect(stdout).toMatch(/^CPU time per token +server [\d.]+ µs, worker without engine [\d.]+ µs$/m);
+    expect(stdout).toMatch(/^CPU time per token +(server [\d.]+ µs, worker without engine [\d.]+ µs|too short a run to tell)$/m);
   });
 
   test('exit code 2 where nobody listens and for bad flags', async () => {

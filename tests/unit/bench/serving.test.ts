@@ -70,6 +70,18 @@ describe('benchServing', () => {
     expect(text).toMatch(/^Time to first token \(ms\) +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$/m);
   });
 
+  test('tells the CPU time of a token where there was enough to count', async () => {
+    const report = await bench({});
+    const line = (server: number, worker: number, engine: number): string | undefined => {
+      const metrics = { ...report.metrics, totalOutputTokens: 10_000 };
+      const lines = formatServing({ ...report, metrics, cpu: { client: 1, server, worker, engine } });
+      return lines.find((one) => one.startsWith('CPU time per token'))?.replace(/ {2,}/, ': ');
+    };
+    expect(line(0.25, 3.1, 3)).toBe('CPU time per token: server 25.0 µs, worker without engine 10.0 µs');
+    expect(line(0.01, 3.1, 3)).toBe('CPU time per token: too short a run to tell');
+    expect(line(0.25, 0.01, 0.02)).toBe('CPU time per token: too short a run to tell');
+  });
+
   test('sends its prompts as planned, with ignore_eos, after one warm-up', async () => {
     await bench({});
     expect(server?.requests).toHaveLength(21);
