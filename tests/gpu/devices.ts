@@ -112,7 +112,7 @@ const SAMPLES: SampleSpec[] = [
   },
 ];
 
-/** fa3 takes heads of 64 and 128. */
+/** fa3 and triton take heads of 64 and 128. */
 const HEADS_OF_48 = ['dummy-tiny'];
 
 /** Backend, and whether CUDA graphs are off. */

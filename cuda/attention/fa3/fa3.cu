@@ -6,7 +6,7 @@
 #include "attention/fa3/decode.cuh"
 #include "attention/fa3/kernels.cuh"
 #include "attention/fa3/prefill.cuh"
-#include "core/cuda_memory.cuh"
+#include "attention/split_workspace.cuh"
 #include "core/tensor_map.cuh"
 
 namespace detinfer {
@@ -20,15 +20,7 @@ class Fa3Attention : public AttentionBackend {
         pool_pages_(pool_pages),
         // A block may look one round past the last decode record before it knows that there is none.
         plan_(kv, heads, limits, hopper_multiprocessors("fa3")),
-        partial_rules_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads),
-        partial_sums_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
-        counters_(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads),
-        queue_(CudaMemory::kDevice, 2) {
-    CUDA_CHECK(cudaMemset(counters_.data(), 0, size_t(limits.slices) * kv.kv_heads * sizeof(int)));
-    CUDA_CHECK(cudaMemset(queue_.data(), 0, 2 * sizeof(int)));
-    // The memsets are done before any stream looks.
-    CUDA_CHECK(cudaDeviceSynchronize());
-  }
+        splits_(kv, heads, limits) {}
 
   void plan(const AttentionSlice* slices, int count, cudaStream_t stream) override {
     plan_.make(slices, count, stream);
@@ -66,10 +58,10 @@ class Fa3Attention : public AttentionBackend {
       args.q = q;
       args.out = out;
       args.out_f32 = out_f32;
-      args.partial_rules = partial_rules_.data();
-      args.partial_sums = partial_sums_.data();
-      args.counters = counters_.data();
-      args.queue = queue_.data();
+      args.partial_rules = splits_.rules();
+      args.partial_sums = splits_.sums();
+      args.counters = splits_.counters();
+      args.queue = splits_.queue();
       args.heads = heads_;
       args.kv_heads = kv_.kv_heads;
       args.page_shift = page_shift;
@@ -82,10 +74,7 @@ class Fa3Attention : public AttentionBackend {
   int heads_;
   int64_t pool_pages_;
   DevicePlan plan_;
-  CudaArray<float2> partial_rules_;
-  CudaArray<float> partial_sums_;
-  CudaArray<int> counters_;
-  CudaArray<int> queue_;
+  SplitWorkspace splits_;
 };
 
 }  // namespace

@@ -2,7 +2,7 @@
 
 #include "attention/device_plan.cuh"
 #include "attention/flashinfer/kernel.cuh"
-#include "core/cuda_memory.cuh"
+#include "attention/split_workspace.cuh"
 
 namespace detinfer {
 namespace {
@@ -36,16 +36,8 @@ class FlashinferAttention : public AttentionBackend {
         columns_(columns_of(kv.head_dim)),
         // A block may look two rounds past the last decode record before it knows that there is none.
         plan_(kv, heads, limits, 2 * hopper_multiprocessors("flashinfer"), tile_rows_of(columns_)),
-        partial_rules_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads),
-        partial_sums_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
-        counters_(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads),
-        queue_(CudaMemory::kDevice, 2),
-        totals_(CudaMemory::kDevice, int64_t(multiprocessor_count()) * total_floats_of(columns_)) {
-    CUDA_CHECK(cudaMemset(counters_.data(), 0, size_t(limits.slices) * kv.kv_heads * sizeof(int)));
-    CUDA_CHECK(cudaMemset(queue_.data(), 0, 2 * sizeof(int)));
-    // The memsets are done before any stream looks.
-    CUDA_CHECK(cudaDeviceSynchronize());
-  }
+        splits_(kv, heads, limits),
+        totals_(CudaMemory::kDevice, int64_t(multiprocessor_count()) * total_floats_of(columns_)) {}
 
   void plan(const AttentionSlice* slices, int count, cudaStream_t stream) override {
     plan_.make(slices, count, stream);
@@ -63,10 +55,10 @@ class FlashinferAttention : public AttentionBackend {
     step.q = q;
     step.out = out;
     step.out_f32 = out_f32;
-    step.partial_rules = partial_rules_.data();
-    step.partial_sums = partial_sums_.data();
-    step.counters = counters_.data();
-    step.queue = queue_.data();
+    step.partial_rules = splits_.rules();
+    step.partial_sums = splits_.sums();
+    step.counters = splits_.counters();
+    step.queue = splits_.queue();
     step.heads = heads_;
     step.kv_heads = kv_.kv_heads;
     step.page_shift = plan_.layout().page_shift;
@@ -81,10 +73,7 @@ class FlashinferAttention : public AttentionBackend {
   /// Of the kernel.
   int columns_;
   DevicePlan plan_;
-  CudaArray<float2> partial_rules_;
-  CudaArray<float> partial_sums_;
-  CudaArray<int> counters_;
-  CudaArray<int> queue_;
+  SplitWorkspace splits_;
   CudaArray<float> totals_;
 };
 

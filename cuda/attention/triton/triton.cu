@@ -2,7 +2,7 @@
 
 #include "attention/device_plan.cuh"
 #include "attention/triton/kernel.cuh"
-#include "core/cuda_memory.cuh"
+#include "attention/split_workspace.cuh"
 #include "core/tensor_map.cuh"
 
 namespace detinfer {
@@ -21,13 +21,7 @@ class TritonAttention : public AttentionBackend {
         prefill_("prefill_" + std::to_string(kv.head_dim)),
         decode_("decode_" + std::to_string(kv.head_dim)),
         decode_programs_(hopper_multiprocessors("triton") * decode_.programs_per_multiprocessor()),
-        partial_rules_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * 2),
-        partial_sums_(CudaMemory::kDevice, int64_t(limits.decode_splits) * heads * kv.head_dim),
-        counters_(CudaMemory::kDevice, int64_t(limits.slices) * kv.kv_heads) {
-    CUDA_CHECK(cudaMemset(counters_.data(), 0, size_t(limits.slices) * kv.kv_heads * sizeof(int)));
-    // The memsets are done before any stream looks.
-    CUDA_CHECK(cudaDeviceSynchronize());
-  }
+        splits_(kv, heads, limits) {}
 
   void plan(const AttentionSlice* slices, int count, cudaStream_t stream) override {
     plan_.make(slices, count, stream);
@@ -55,7 +49,7 @@ class TritonAttention : public AttentionBackend {
       decode_.launch(decode_programs_, stream, plan_.words(), layout.split_words, q,
                      key_map, pool_rows_, dim, row_stride, column_stride,
                      value_map, pool_rows_, dim, row_stride, column_stride,
-                     to, is_f32, partial_rules_.data(), partial_sums_.data(), counters_.data(),
+                     to, is_f32, reinterpret_cast<float*>(splits_.rules()), splits_.sums(), splits_.counters(),
                      heads_, kv_.kv_heads, layout.page_shift, scale);
     }
   }
@@ -67,11 +61,7 @@ class TritonAttention : public AttentionBackend {
   DevicePlan plan_;
   triton::Kernel prefill_, decode_;
   int decode_programs_;
-  /// Finished splits: pairs of maximum and sum [split][heads], and sums of values [split][heads][head_dim].
-  CudaArray<float> partial_rules_;
-  CudaArray<float> partial_sums_;
-  /// Finished splits of each sequence and KV head; all 0 between launches.
-  CudaArray<int> counters_;
+  SplitWorkspace splits_;
 };
 
 }  // namespace
