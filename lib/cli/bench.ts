@@ -16,7 +16,8 @@ import {
   writeReport,
   type ClientFlag,
 } from './client-command.js';
-import { decimal, integer, jsonObject, oneOf, text } from './flag-values.js';
+import { ENGINE_FLAGS } from './engine-flags.js';
+import { decimal, integer, oneOf, text } from './flag-values.js';
 import { createLog } from './log.js';
 import { findModelFolders } from './model-source.js';
 import { DEMO_MODEL_PATH, PACKAGE_ROOT } from './package.js';
@@ -139,23 +140,7 @@ interface DecodeFlags {
 
 const DECODE_FLAGS: ClientFlag[] = [
   { flags: '--model-path <model>', help: 'model folder or name on the hub (the demo model by default)', parse: text() },
-  {
-    flags: '--load-format <format>',
-    help: 'auto, or dummy for random weights from config.json alone',
-    preset: 'auto',
-    parse: oneOf('auto', 'dummy'),
-  },
-  {
-    flags: '--json-model-override-args <json>',
-    help: 'JSON object laid over config.json',
-    preset: '{}',
-    parse: jsonObject(),
-  },
-  {
-    flags: '--device <device>',
-    help: 'cpu or cuda (a GPU by default where one answers)',
-    parse: oneOf('cpu', 'cuda'),
-  },
+  ...ENGINE_FLAGS,
   { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
   { flags: '--prompt-tokens <n>', help: 'tokens to prefill', preset: 256, parse: integer({ min: 1 }) },
   { flags: '--new-tokens <n>', help: 'tokens to decode', preset: 64, parse: integer({ min: 1 }) },

@@ -8,7 +8,8 @@ import { invalid, parseReceipt } from '../receipt/read.js';
 import type { Receipt } from '../receipt/receipt.js';
 import { readPublicKey, signatureProblem } from '../receipt/signature.js';
 import { addFlags, exitWithTwoOnBadFlags, printLines, setExitCode, type ClientFlag } from './client-command.js';
-import { integer, jsonObject, oneOf, text } from './flag-values.js';
+import { ENGINE_FLAGS } from './engine-flags.js';
+import { integer, text } from './flag-values.js';
 import { createLog } from './log.js';
 import { findModelFolders } from './model-source.js';
 import { ensureAddon } from './native-build.js';
@@ -31,23 +32,7 @@ const FLAGS: ClientFlag[] = [
   { flags: '--model-path <model>', help: 'model folder or name on the hub (the demo model by default)', parse: text() },
   { flags: '--tokenizer-path <model>', help: "folder or name on the hub (the model's by default)", parse: text() },
   { flags: '--revision <name>', help: 'branch, tag or commit of a --model-path on the hub', parse: text() },
-  {
-    flags: '--load-format <format>',
-    help: 'auto, or dummy for random weights from config.json alone',
-    preset: 'auto',
-    parse: oneOf('auto', 'dummy'),
-  },
-  {
-    flags: '--json-model-override-args <json>',
-    help: 'JSON object laid over config.json',
-    preset: '{}',
-    parse: jsonObject(),
-  },
-  {
-    flags: '--device <device>',
-    help: 'cpu or cuda (a GPU by default where one answers)',
-    parse: oneOf('cpu', 'cuda'),
-  },
+  ...ENGINE_FLAGS,
   { flags: '--base-gpu-id <n>', help: 'index of the GPU', preset: 0, parse: integer({ min: 0 }) },
   { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
   {
