@@ -1,4 +1,5 @@
-// linear: the four layers of a Qwen3-8B layer and its lm_head, beside cuBLAS in the same run and the floor.
+// linear: the four layers of a Qwen3-8B layer, gate_up with SwiGLU, and its lm_head, beside cuBLAS, which has no
+// SwiGLU, in the same run and the floor.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -20,14 +21,18 @@ struct Layer {
   int n, k;
   /// Copies of the weights that take turns, so that L2 holds none.
   int copies;
-  bool f32;
+  LinearOutput output;
+
+  double output_bytes() const {
+    return output == LinearOutput::kF32 ? 4.0 * n : output == LinearOutput::kBf16 ? 2.0 * n : double(n);
+  }
 };
 
-constexpr Layer kLayers[] = {{"qkv", 6144, 4096, 6, false},
-                             {"o", 4096, 4096, 6, false},
-                             {"gate_up", 24576, 4096, 4, false},
-                             {"down", 4096, 12288, 4, false}};
-constexpr Layer kHead = {"lm_head", 151936, 4096, 2, true};
+constexpr Layer kLayers[] = {{"qkv", 6144, 4096, 6, LinearOutput::kBf16},
+                             {"o", 4096, 4096, 6, LinearOutput::kBf16},
+                             {"gate_up", 24576, 4096, 4, LinearOutput::kSwiglu},
+                             {"down", 4096, 12288, 4, LinearOutput::kBf16}};
+constexpr Layer kHead = {"lm_head", 151936, 4096, 2, LinearOutput::kF32};
 
 /// Operations per second that cuBLAS reached on the largest product of random data on an H200.
 constexpr double kPeak = 790e12;
@@ -38,7 +43,7 @@ class Operands {
       : layer_(layer),
         rows_(rows),
         x_(CudaMemory::kDevice, int64_t(rows) * layer.k),
-        y_(CudaMemory::kDevice, int64_t(rows) * layer.n * (layer.f32 ? 2 : 1)),
+        y_(CudaMemory::kDevice, int64_t(rows) * layer.n * (layer.output == LinearOutput::kF32 ? 2 : 1)),
         w_(CudaMemory::kDevice, int64_t(layer.copies) * layer.n * layer.k) {
     fill_normal(x_.data(), size_t(rows) * layer.k, 1);
     fill_normal(w_.data(), size_t(layer.copies) * layer.n * layer.k, 2, 0.02f);
@@ -47,12 +52,14 @@ class Operands {
   const bf16* weights(int copy) const { return w_.data() + int64_t(copy % layer_.copies) * layer_.n * layer_.k; }
   std::unique_ptr<TimedGraph> graph(const LinearSchedule& schedule, int rows, Overlap overlap) const {
     return std::make_unique<TimedGraph>(launches(rows), overlap, [&](int i, cudaStream_t stream) {
-      run_linear(schedule, x_.data(), rows, {weights(i), layer_.n, layer_.k}, nullptr, y_.data(), layer_.f32, stream);
+      run_linear(schedule, x_.data(), rows, {weights(i), layer_.n, layer_.k}, nullptr, y_.data(), layer_.output,
+                 stream);
     });
   }
   std::unique_ptr<TimedGraph> graph(const Cublas& cublas, int rows) const {
     return std::make_unique<TimedGraph>(launches(rows), Overlap::kNone, [&](int i, cudaStream_t stream) {
-      cublas.multiply(x_.data(), rows, weights(i), layer_.n, layer_.k, y_.data(), layer_.f32, stream);
+      cublas.multiply(x_.data(), rows, weights(i), layer_.n, layer_.k, y_.data(), layer_.output == LinearOutput::kF32,
+                      stream);
     });
   }
 
@@ -66,7 +73,7 @@ class Operands {
 
 double floor_of(const Layer& layer, int rows, double bandwidth) {
   const double n = layer.n, k = layer.k;
-  const double bytes = 2 * (n * k + rows * k + rows * n * (layer.f32 ? 2 : 1));
+  const double bytes = 2 * (n * k + rows * k) + rows * layer.output_bytes();
   return std::max(bytes / bandwidth, 2 * n * k * rows / kPeak);
 }
 

@@ -1,5 +1,5 @@
-// A layer of experts of Qwen3-30B-A3B: router, choice, gate and up, SwiGLU, down, combination, beside the floor of the
-// experts that are really hit.
+// A layer of experts of Qwen3-30B-A3B: router, choice, gate and up with SwiGLU, down, combination, beside the floor of
+// the experts that are really hit.
 #include "bench/moe_bench.h"
 
 #include <algorithm>
@@ -12,7 +12,6 @@
 #include "core/cuda_memory.cuh"
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/linear/run_linear.h"
-#include "kernels/mlp/swiglu_cuda.h"
 #include "kernels/moe/run_expert_linear.h"
 
 namespace detinfer {
@@ -58,7 +57,6 @@ class Layer {
       : rows_(rows),
         weights_(weights),
         x_(size_t(kInputs) * rows * kHidden, 4),
-        gate_up_(size_t(rows) * kSpec.top_k * 2 * kIntermediate, 5),
         activated_(size_t(rows) * kSpec.top_k * kIntermediate, 6),
         y_(size_t(rows) * kSpec.top_k * kHidden, 7),
         out_(size_t(rows) * kHidden, 8),
@@ -80,16 +78,13 @@ class Layer {
   void gate_up(int i, cudaStream_t stream, const ExpertSchedule& s) const {
     const bf16* const w = weights_.gate_up.data() + i % kCopies * kGateUp;
     run_expert_linear(s, x(i), rows_, kSpec, routes(i), true, {w, kSpec.experts * 2 * kIntermediate, kHidden},
-                      gate_up_.data(), stream);
-  }
-  void swiglu(int, cudaStream_t stream) const {
-    swiglu_cuda(gate_up_.data(), rows_ * kSpec.top_k, kIntermediate, activated_.data(), stream);
+                      activated_.data(), true, stream);
   }
   void down(int i, cudaStream_t stream) const { down(i, stream, schedule(kHidden, kIntermediate)); }
   void down(int i, cudaStream_t stream, const ExpertSchedule& s) const {
     const bf16* const w = weights_.down.data() + i % kCopies * kDown;
     run_expert_linear(s, activated_.data(), rows_, kSpec, routes(i), false, {w, kSpec.experts * kHidden, kIntermediate},
-                      y_.data(), stream);
+                      y_.data(), false, stream);
   }
   void combine(int i, cudaStream_t stream) const {
     combine_experts_cuda(y_.data(), rows_, kHidden, kSpec, routes(i), out_.data(), stream);
@@ -97,7 +92,6 @@ class Layer {
   void run(int i, cudaStream_t stream) const {
     for (const auto operation : {&Layer::router, &Layer::route}) (this->*operation)(i, stream);
     gate_up(i, stream);
-    swiglu(i, stream);
     down(i, stream);
     combine(i, stream);
   }
@@ -120,7 +114,7 @@ class Layer {
 
   int rows_;
   const Weights& weights_;
-  Values x_, gate_up_, activated_, y_, out_;
+  Values x_, activated_, y_, out_;
   CudaArray<float> logits_;
   std::vector<std::unique_ptr<Routes>> routes_;
   double hit_ = 0;
@@ -137,8 +131,8 @@ double time(int rows, const Launch& launch) {
 void bench_moe_cuda(double bandwidth) {
   std::printf("\nexperts, hidden %d, %d of %d experts of %d; us of one launch in a graph of dependent launches\n",
               kHidden, kSpec.top_k, kSpec.experts, kIntermediate);
-  std::printf("%6s %6s %8s %8s %7s | %7s %7s %8s %7s %8s %8s\n", "rows", "hit", "layer", "floor", "ratio", "router",
-              "route", "gate_up", "swiglu", "down", "combine");
+  std::printf("%6s %6s %8s %8s %7s | %7s %7s %8s %8s %8s\n", "rows", "hit", "layer", "floor", "ratio", "router",
+              "route", "gate_up", "down", "combine");
   const Weights weights;
   for (int rows : {1, 4, 16, 64, 128, 512, 1024, 2048, 4096, 8192}) {
     const Layer layer(weights, rows);
@@ -149,7 +143,6 @@ void bench_moe_cuda(double bandwidth) {
     column(7, [&](int i, cudaStream_t stream) { layer.router(i, stream); });
     column(7, [&](int i, cudaStream_t stream) { layer.route(i, stream); });
     column(8, [&](int i, cudaStream_t stream) { layer.gate_up(i, stream); });
-    column(7, [&](int i, cudaStream_t stream) { layer.swiglu(i, stream); });
     column(8, [&](int i, cudaStream_t stream) { layer.down(i, stream); });
     column(8, [&](int i, cudaStream_t stream) { layer.combine(i, stream); });
     std::printf("  %s, %s\n", layer.schedule(2 * kIntermediate, kHidden).text().c_str(),

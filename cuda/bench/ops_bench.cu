@@ -6,14 +6,13 @@
 
 #include "bench/gpu_timing.cuh"
 #include "kernels/embedding/embedding_cuda.h"
-#include "kernels/mlp/swiglu_cuda.h"
 #include "kernels/norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
 
 namespace detinfer {
 namespace {
 
-constexpr int kHidden = 4096, kIntermediate = 12288, kHeads = 32, kKvHeads = 8, kDim = 128, kVocab = 32768;
+constexpr int kHidden = 4096, kHeads = 32, kKvHeads = 8, kDim = 128, kVocab = 32768;
 constexpr int kPositions = 16384, kPage = 128;
 constexpr int kLaunches = 20;
 
@@ -49,10 +48,10 @@ void bench_rows(int rows, double bandwidth) {
   constexpr int kQkv = (kHeads + 2 * kKvHeads) * kDim;
   // Copies that together are larger than the second-level cache, for many rows; a few rows are in the cache in a model, too.
   const int copies = rows < 1024 ? 1 : 3;
-  const size_t hidden = size_t(rows) * kHidden, qkv = size_t(rows) * kQkv, wide = size_t(rows) * kIntermediate;
+  const size_t hidden = size_t(rows) * kHidden, qkv = size_t(rows) * kQkv;
   const size_t pages = size_t(rows + kPage - 1) / kPage, pool = pages * kPage * kKvHeads * kDim;
   const Values x(hidden * copies, 1), delta(hidden * copies, 2), y(hidden * copies, 3), weight(kHidden, 4);
-  const Values gate_up(2 * wide * copies, 5), activated(wide * copies, 6), table(size_t(kVocab) * kHidden, 7);
+  const Values table(size_t(kVocab) * kHidden, 7);
   const Values heads(qkv * copies, 8), q(hidden * copies, 9), keys(pool * copies, 10), values(pool * copies, 11);
   const Values angles(size_t(kPositions) * kDim * 2, 12), head_norm(kDim, 13);
   const Indices<int32_t> ids(rows, [](int i) { return i * 7919 % kVocab; }), order(rows, [=](int i) { return rows - 1 - i; });
@@ -84,10 +83,6 @@ void bench_rows(int rows, double bandwidth) {
       rope_cuda(args, {kKvHeads, kDim, kPage}, stream);
     });
   }
-  row("swiglu", rows, 3.0 * wide, bandwidth, [&](int i, cudaStream_t stream) {
-    const size_t copy = i % copies;
-    swiglu_cuda(gate_up.data() + copy * 2 * wide, rows, kIntermediate, activated.data() + copy * wide, stream);
-  });
   row("embedding", rows, 2.0 * hidden, bandwidth, [&](int i, cudaStream_t stream) {
     embedding_cuda({table.data(), kVocab, kHidden}, ids.data(), rows, nullptr, y.data() + i % copies * hidden, stream);
   });
@@ -100,8 +95,8 @@ void bench_rows(int rows, double bandwidth) {
 }  // namespace
 
 void bench_ops_cuda(double bandwidth) {
-  std::printf("\nsmall operations, hidden %d, %d/%d heads of %d, MLP %d; a graph of %d dependent launches\n", kHidden, kHeads,
-              kKvHeads, kDim, kIntermediate, kLaunches);
+  std::printf("\nsmall operations, hidden %d, %d/%d heads of %d; a graph of %d dependent launches\n", kHidden, kHeads,
+              kKvHeads, kDim, kLaunches);
   std::printf("%-14s %6s %9s %9s %9s %7s\n", "operation", "rows", "us", "least", "floor", "ratio");
   for (int rows : {1, 64, 256, 8192}) bench_rows(rows, bandwidth);
 }

@@ -6,7 +6,6 @@
 #include "core/thread_pool.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
-#include "kernels/mlp/swiglu.h"
 #include "kernels/norm/rms_norm.h"
 
 namespace detinfer {
@@ -73,7 +72,9 @@ class CpuOps : public Ops {
     linear_cpu(pool_, x, rows, packed(w), nullptr, y);
   }
   void rope(const RopeArgs& args) override { rope_cpu(pool_, args); }
-  void swiglu(const bf16* gate_up, int rows, int n, bf16* y) override { swiglu_cpu(pool_, gate_up, rows, n, y); }
+  void linear_swiglu(const bf16* x, int rows, const Matrix& w, bf16* y) override {
+    linear_swiglu_cpu(pool_, x, rows, packed(w), y);
+  }
 
   void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) override {
     route_experts_cpu(pool_, logits, rows, spec, routes);
@@ -81,6 +82,10 @@ class CpuOps : public Ops {
   void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
                      const Matrix& w, bf16* y) override {
     expert_linear_cpu(pool_, x, rows, spec, routes, gather, packed(w), y);
+  }
+  void expert_linear_swiglu(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, const Matrix& w,
+                            bf16* y) override {
+    expert_linear_swiglu_cpu(pool_, x, rows, spec, routes, packed(w), y);
   }
   void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
                        bf16* out) override {

@@ -7,7 +7,6 @@
 #include "device/cuda_stream.cuh"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/linear/linear_cuda.h"
-#include "kernels/mlp/swiglu_cuda.h"
 #include "kernels/moe/moe_cuda.h"
 #include "kernels/norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
@@ -154,7 +153,9 @@ class CudaOps : public Ops {
     linear_cuda(x, rows, device(w), nullptr, y, stream());
   }
   void rope(const RopeArgs& args) override { rope_cuda(args, layout_, stream()); }
-  void swiglu(const bf16* gate_up, int rows, int n, bf16* y) override { swiglu_cuda(gate_up, rows, n, y, stream()); }
+  void linear_swiglu(const bf16* x, int rows, const Matrix& w, bf16* y) override {
+    linear_swiglu_cuda(x, rows, device(w), y, stream());
+  }
 
   void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) override {
     route_experts_cuda(logits, rows, spec, routes, stream());
@@ -162,6 +163,10 @@ class CudaOps : public Ops {
   void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
                      const Matrix& w, bf16* y) override {
     expert_linear_cuda(x, rows, spec, routes, gather, device(w), y, stream());
+  }
+  void expert_linear_swiglu(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, const Matrix& w,
+                            bf16* y) override {
+    expert_linear_swiglu_cuda(x, rows, spec, routes, device(w), y, stream());
   }
   void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
                        bf16* out) override {

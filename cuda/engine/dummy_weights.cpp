@@ -9,13 +9,11 @@
 namespace detinfer {
 namespace {
 
-constexpr int64_t kGrainWords = 65536;
-
 /// Elements 4·first … 4·last - 1.
 void fill_words(uint64_t hash, int64_t first, int64_t last, float mean, float scale, bf16* out) {
-  for (int64_t i = first; i < last; ++i) {
+  for (int64_t i = first; i < last; ++i, out += 4) {
     const uint64_t word = mix64(hash + uint64_t(i));
-    for (int j = 0; j < 4; ++j) out[4 * i + j] = dummy_value(uint32_t(word >> (16 * j)) & 0xFFFFu, mean, scale);
+    for (int j = 0; j < 4; ++j) out[j] = dummy_value(uint32_t(word >> (16 * j)) & 0xFFFFu, mean, scale);
   }
 }
 
@@ -23,17 +21,16 @@ class DummyWeights : public WeightSource {
  public:
   void check(const TensorSpec&) const override {}
 
-  void read(ThreadPool& pool, const TensorSpec& spec, bf16* out) const override {
+  void read(ThreadPool& pool, const TensorSpec& spec, const Destination& to) const override {
     const uint64_t hash = dummy_hash(spec.name);
     const float mean = float(spec.dummy_mean);
     const float scale = float(spec.dummy_deviation * std::sqrt(3.0) / 65535.0);
-    const int64_t whole = spec.elements() / 4;
-    pool.parallel_for(whole, kGrainWords, [=](int64_t begin, int64_t end) {
-      run_per_isa<fill_words>(hash, begin, end, mean, scale, out);
+    for_each_range(pool, spec.elements(), to, [=](int64_t begin, int64_t end, bf16* out) {
+      run_per_isa<fill_words>(hash, begin / 4, end / 4, mean, scale, out);
+      bf16 rest[4];
+      fill_words(hash, end / 4, end / 4 + 1, mean, scale, rest);
+      std::copy_n(rest, end % 4, out + (end / 4 * 4 - begin));
     });
-    bf16 rest[4];
-    fill_words(hash + uint64_t(whole), 0, 1, mean, scale, rest);
-    std::copy_n(rest, spec.elements() % 4, out + 4 * whole);
   }
 };
 

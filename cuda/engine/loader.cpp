@@ -24,7 +24,7 @@ void load_parameters(const ParameterList& parameters, const WeightSource& source
   };
   Staging buffers[2];
   int turn = 0;
-  const auto read = [&](const TensorSpec* specs, size_t count) {
+  const auto read = [&](const TensorSpec* specs, size_t count, int group) {
     int64_t elements = 0;
     for (size_t i = 0; i < count; ++i) elements += specs[i].elements();
     const int64_t bytes = elements * int64_t(sizeof(bf16));
@@ -37,7 +37,13 @@ void load_parameters(const ParameterList& parameters, const WeightSource& source
     }
     auto* out = static_cast<bf16*>(staging.memory.get());
     for (size_t i = 0; i < count; ++i) {
-      source.read(pool, specs[i], out);
+      const int64_t run = group * specs[i].shape.back();
+      if (group == 0) {
+        source.read(pool, specs[i], {out, specs[i].elements(), 0});
+      } else {
+        // The second of a pair begins a run behind the first.
+        source.read(pool, specs[i], {i % 2 == 0 ? out : out - specs[i].elements() + run, run, 2 * run});
+      }
       out += specs[i].elements();
     }
     done += bytes;
@@ -51,11 +57,12 @@ void load_parameters(const ParameterList& parameters, const WeightSource& source
   for (VectorParameter* vector : parameters.vectors) {
     const size_t elements = size_t(vector->spec.elements());
     vector->value = DeviceArray<bf16>(ops, elements);
-    ops.upload(vector->value.data(), read(&vector->spec, 1), elements * sizeof(bf16));
+    ops.upload(vector->value.data(), read(&vector->spec, 1, 0), elements * sizeof(bf16));
     sent();
   }
   for (MatrixParameter* matrix : parameters.matrices) {
-    matrix->value = ops.pack(read(matrix->parts.data(), matrix->parts.size()), matrix->n(), matrix->k());
+    const bf16* const weights = read(matrix->parts.data(), matrix->parts.size(), matrix->group);
+    matrix->value = ops.pack(weights, matrix->n(), matrix->k());
     sent();
     progress(done, total);
   }

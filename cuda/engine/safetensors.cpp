@@ -9,7 +9,6 @@
 namespace detinfer {
 namespace {
 
-constexpr int64_t kCopyGrain = 1 << 20;
 constexpr const char* kWeightSuffix = ".weight";
 
 [[noreturn]] void invalid(const std::string& message) { throw Error(ErrorCode::kInvalidWeights, message); }
@@ -53,12 +52,11 @@ class SafetensorsSource : public WeightSource {
     refuse_bias(spec.name);
   }
 
-  void read(ThreadPool& pool, const TensorSpec& spec, bf16* out) const override {
+  void read(ThreadPool& pool, const TensorSpec& spec, const Destination& to) const override {
     const SafetensorsEntry& entry = entries_.at(spec.name);
-    const unsigned char* from = files_[entry.file].data() + entry.begin;
-    unsigned char* const to = reinterpret_cast<unsigned char*>(out);
-    pool.parallel_for(entry.end - entry.begin, kCopyGrain, [=](int64_t begin, int64_t end) {
-      std::memcpy(to + begin, from + begin, size_t(end - begin));
+    const unsigned char* const from = files_[entry.file].data() + entry.begin;
+    for_each_range(pool, spec.elements(), to, [=](int64_t begin, int64_t end, bf16* out) {
+      std::memcpy(out, from + begin * int64_t(sizeof(bf16)), size_t(end - begin) * sizeof(bf16));
     });
   }
 

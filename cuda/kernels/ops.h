@@ -104,7 +104,8 @@ class Ops {
   virtual void linear(const bf16* x, int rows, const Matrix& w, bf16* y) = 0;
   virtual void linear(const bf16* x, int rows, const Matrix& w, float* y) = 0;
   virtual void rope(const RopeArgs& args) = 0;
-  virtual void swiglu(const bf16* gate_up, int rows, int n, bf16* y) = 0;
+  /// SwiGLU of a linear of gate and up. @param w their rows in groups (kernels/mlp/swiglu.h) @param y [rows][w.n() / 2]
+  virtual void linear_swiglu(const bf16* x, int rows, const Matrix& w, bf16* y) = 0;
 
   /// A mixture of experts (kernels/moe/moe.h). @param logits [rows][experts] @param routes is filled in
   virtual void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) = 0;
@@ -112,6 +113,9 @@ class Ops {
   /// @param w all experts' matrices, one below the other
   virtual void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
                              const Matrix& w, bf16* y) = 0;
+  /// The same with SwiGLU, of gathered rows. @param w of each expert, rows of gate and up in groups
+  virtual void expert_linear_swiglu(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,
+                                    const Matrix& w, bf16* y) = 0;
   /// @param y [rows · top_k][n] in order of entries @param out [rows][n]
   virtual void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
                                bf16* out) = 0;

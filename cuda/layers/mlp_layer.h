@@ -1,4 +1,4 @@
-// The gated feed-forward layer: gate and up in one linear, SwiGLU, down.
+// The gated feed-forward layer: gate and up in one linear that ends in SwiGLU, down.
 #pragma once
 
 #include <string>
@@ -20,6 +20,7 @@ class MlpLayer : public FeedForward {
  private:
   int hidden_;
   int intermediate_;
+  /// In groups (kernels/mlp/swiglu.h).
   MatrixParameter gate_up_;
   MatrixParameter down_;
 };

@@ -1,9 +1,12 @@
 #include "layers/moe_layer.h"
 
+#include "kernels/mlp/swiglu.h"
+
 namespace detinfer {
 
 MoeLayer::MoeLayer(const MoeSpec& spec, const std::string& name) : spec_(spec) {
   router_.parts = {linear_tensor(name + ".gate.weight", spec.route.experts, spec.hidden)};
+  gate_up_.group = kSwigluGroup;
   for (int i = 0; i < spec.route.experts; ++i) {
     const std::string expert = name + ".experts." + std::to_string(i);
     gate_up_.parts.push_back(linear_tensor(expert + ".gate_proj.weight", spec.intermediate, spec.hidden));
@@ -19,7 +22,6 @@ void MoeLayer::collect(ParameterList& parameters) {
 void MoeLayer::declare(Workspace& work) const {
   const int64_t top_k = spec_.route.top_k;
   work.declare_routes(spec_.route);
-  work.declare(Workspace::kGateUp, top_k * 2 * spec_.intermediate);
   work.declare(Workspace::kActivated, top_k * spec_.intermediate);
   work.declare(Workspace::kExpertOutputs, top_k * spec_.hidden);
   work.declare(Workspace::kDelta, spec_.hidden);
@@ -35,14 +37,12 @@ bf16* MoeLayer::forward(Step& step, const bf16* x) const {
   const RouteSpec& route = spec_.route;
   float* const logits = step.work.router_logits();
   const ExpertRoutes routes = step.work.routes();
-  bf16* const gate_up = step.buffer(Workspace::kGateUp);
   bf16* const activated = step.buffer(Workspace::kActivated);
   bf16* const outputs = step.buffer(Workspace::kExpertOutputs);
   bf16* const out = step.buffer(Workspace::kDelta);
   step.ops.linear(x, rows, *router_.value, logits);
   step.ops.route_experts(logits, rows, route, routes);
-  step.ops.expert_linear(x, rows, route, routes, true, *gate_up_.value, gate_up);
-  step.ops.swiglu(gate_up, rows * route.top_k, spec_.intermediate, activated);
+  step.ops.expert_linear_swiglu(x, rows, route, routes, *gate_up_.value, activated);
   step.ops.expert_linear(activated, rows, route, routes, false, *down_.value, outputs);
   step.ops.combine_experts(outputs, rows, spec_.hidden, route, routes, out);
   return out;

@@ -28,7 +28,7 @@ class MoeLayer : public FeedForward {
  private:
   MoeSpec spec_;
   MatrixParameter router_;
-  /// Gate and up of expert 0, of expert 1, …
+  /// Gate and up of expert 0, of expert 1, …, each pair in groups (kernels/mlp/swiglu.h).
   MatrixParameter gate_up_;
   MatrixParameter down_;
 };

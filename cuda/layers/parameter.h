@@ -28,6 +28,9 @@ struct TensorSpec {
 /// Columns of a linear's output are independent: the bits don't change.
 struct MatrixParameter {
   std::vector<TensorSpec> parts;
+  /// 0: the parts lie one below the other. Else parts 2i and 2i + 1, of equally many rows, take turns in groups of so
+  /// many.
+  int group = 0;
   std::unique_ptr<Matrix> value;
 
   int n() const {

@@ -55,7 +55,6 @@ class Workspace {
     kQkv,
     kQueries,
     kAttended,
-    kGateUp,
     kActivated,
     kExpertOutputs,
     kDelta,

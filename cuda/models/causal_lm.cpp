@@ -39,7 +39,7 @@ CausalLmSpec causal_lm_config(const ConfigMap& config, int default_head_dim) {
   CausalLmSpec spec;
   spec.vocab_size = config.positive_int("vocab_size");
   spec.layers = config.positive_int("num_hidden_layers");
-  spec.intermediate = config.positive_int("intermediate_size");
+  spec.intermediate = intermediate_size(config, "intermediate_size");
   spec.max_positions = config.positive_int("max_position_embeddings");
   spec.tied_embeddings = config.flag("tie_word_embeddings", false);
   spec.norm_eps = float(config.positive_number("rms_norm_eps"));

@@ -1,6 +1,7 @@
 #include "models/common_config.h"
 
 #include "core/error.h"
+#include "kernels/mlp/swiglu.h"
 
 namespace detinfer {
 namespace {
@@ -64,6 +65,14 @@ void refuse_unsupported(const ConfigMap& config) {
   for (const char* key : {"partial_rotary_factor", "rope_parameters.partial_rotary_factor"}) {
     if (config.positive_number(key, 1.0) != 1.0) unsupported(std::string(key) + " other than 1");
   }
+}
+
+int intermediate_size(const ConfigMap& config, const std::string& key) {
+  const int size = config.positive_int(key);
+  if (size % kSwigluGroup != 0) {
+    unsupported(key + " " + std::to_string(size) + " (it must be a multiple of " + std::to_string(kSwigluGroup) + ")");
+  }
+  return size;
 }
 
 }  // namespace detinfer

@@ -15,4 +15,7 @@ RopeSpec rope_config(const ConfigMap& config);
 /// activation, biases, sliding windows, partial rotation. @throws Error kUnsupported
 void refuse_unsupported(const ConfigMap& config);
 
+/// Outputs of gate and of up, which are computed in groups. @throws Error kUnsupported if they don't fill groups
+int intermediate_size(const ConfigMap& config, const std::string& key);
+
 }  // namespace detinfer

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "models/causal_lm.h"
+#include "models/common_config.h"
 #include "models/families.h"
 
 namespace detinfer {
@@ -48,7 +49,7 @@ std::unique_ptr<Model> make_qwen3_moe(const ConfigMap& config) {
   spec.moe.route.top_k = config.positive_int("num_experts_per_tok");
   spec.moe.route.normalize = config.flag("norm_topk_prob", false);
   spec.moe.hidden = spec.attention.hidden;
-  spec.moe.intermediate = config.positive_int("moe_intermediate_size");
+  spec.moe.intermediate = intermediate_size(config, "moe_intermediate_size");
   check_route_spec(spec.moe.route);
   return std::make_unique<CausalLm>(spec);
 }

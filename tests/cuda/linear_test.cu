@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "core/cuda_check.h"
+#include "core/error.h"
 #include "core/thread_pool.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_cuda.h"
@@ -12,6 +13,7 @@
 #include "tests/cuda/device_buffer.h"
 #include "tests/cuda/fill.cuh"
 #include "tests/cuda/mma_chain.cuh"
+#include "tests/cuda/swiglu_of_outputs.cuh"
 #include "tests/native/check.h"
 #include "tests/native/operands.h"
 
@@ -70,16 +72,17 @@ struct Problem {
 
   /// Runs a schedule and checks every output, and that nothing behind them is written.
   template <class T>
-  void check(const LinearSchedule& schedule, bool biased, const std::vector<T>& expected,
+  void check(const LinearSchedule& schedule, bool biased, const std::vector<T>& expected, LinearOutput output,
              const std::string& what) const {
     constexpr size_t kGuard = 4096;
     DeviceBuffer<T> y(expected.size() + kGuard);
     y.poison();
-    run_linear(schedule, x.data(), rows, matrix(), biased ? bias.data() : nullptr, y.data(), sizeof(T) == 4, nullptr);
+    run_linear(schedule, x.data(), rows, matrix(), biased ? bias.data() : nullptr, y.data(), output,
+               nullptr);
     std::vector<T> actual = y.download();
     const std::vector<uint8_t> poison(kGuard * sizeof(T), 0xFF);
-    const std::string name = what + ", " + text() + (biased ? ", bias" : "") + (sizeof(T) == 4 ? ", f32" : ", bf16") +
-                             ", schedule " + schedule.text();
+    const std::string name = what + ", " + text() + (biased ? ", bias" : "") + ", output " +
+                             std::to_string(int(output)) + ", schedule " + schedule.text();
     CHECK_MESSAGE(memcmp(&actual[expected.size()], poison.data(), poison.size()) == 0, name << ": written past y");
     actual.resize(expected.size());
     for (size_t i = 0; i < expected.size(); ++i) {
@@ -103,7 +106,7 @@ void every_tile_equals_cpu() {
     for (int trial = 0; trial < 3; ++trial) {
       // Rows and outputs that end within a tile, outputs that are no multiple of 8, a k that ends within a step.
       const int k = 8 * int(1 + random() % 60);
-      const int n = trial == 0 ? 8 * int(1 + random() % 60) : 1 + int(random() % 480);
+      const int n = trial == 0 ? 16 * int(1 + random() % 30) : 1 + int(random() % 480);
       const int rows = trial == 2 ? 60 + int(random() % 230) : 1 + int(random() % 70);
       const Problem problem(kind, rows, n, k, random);
       const PackedMatrix packed = pack_matrix(pool(), problem.w_host.data(), n, k);
@@ -114,10 +117,16 @@ void every_tile_equals_cpu() {
         const std::vector<bf16> expected_bf16 = rounded(expected);
         const std::string what = "operands " + std::to_string(int(kind));
         for_each_schedule(rows, n, k, [&](const LinearSchedule& schedule) {
-          problem.check(schedule, biased, expected, what);
-          problem.check(schedule, biased, expected_bf16, what);
+          problem.check(schedule, biased, expected, LinearOutput::kF32, what);
+          problem.check(schedule, biased, expected_bf16, LinearOutput::kBf16, what);
         });
       }
+      if (n % (2 * kSwigluGroup) != 0) continue;
+      std::vector<bf16> activated(size_t(rows) * n / 2);
+      linear_swiglu_cpu(pool(), problem.x_host.data(), rows, packed, activated.data());
+      for_each_schedule(rows, n, k, [&](const LinearSchedule& schedule) {
+        problem.check(schedule, false, activated, LinearOutput::kSwiglu, "operands " + std::to_string(int(kind)));
+      });
     }
   }
 }
@@ -165,26 +174,31 @@ unsigned long long differences(const T* a, const T* b, size_t count) {
 /// Large matrices, which stay on the device. x is about 1 and w small, so that outputs are about 1.
 struct LargeProblem {
   int rows, n, k;
-  DeviceBuffer<bf16> x, w, y, expected_bf16;
+  DeviceBuffer<bf16> x, w, y, expected_bf16, expected_swiglu;
   DeviceBuffer<float> y_f32, expected;
 
   LargeProblem(int rows, int n, int k, uint64_t seed)
       : rows(rows), n(n), k(k), x(size_t(rows) * k), w(size_t(n) * k), y(size_t(rows) * n), expected_bf16(y.size()),
-        y_f32(y.size()), expected(y.size()) {
+        expected_swiglu(y.size() / 2), y_f32(y.size()), expected(y.size()) {
     fill<<<1024, 256>>>(x.data(), x.size(), seed, 127);
     fill<<<1024, 256>>>(w.data(), w.size(), seed + 1, 121);
     launch_mma_chain(x.data(), rows, w.data(), n, k, nullptr, expected.data(), nullptr);
     round_all<<<1024, 256>>>(expected.data(), expected_bf16.data(), expected.size());
+    swiglu_of_outputs<<<1024, 256>>>(expected_bf16.data(), expected_swiglu.size(), expected_swiglu.data());
     CUDA_CHECK(cudaGetLastError());
   }
   void check(const LinearSchedule& schedule) {
     const std::string name = std::to_string(rows) + " rows, n " + std::to_string(n) + ", schedule " + schedule.text();
     y.poison();
-    run_linear(schedule, x.data(), rows, {w.data(), n, k}, nullptr, y.data(), false, nullptr);
+    run_linear(schedule, x.data(), rows, {w.data(), n, k}, nullptr, y.data(), LinearOutput::kBf16, nullptr);
     CHECK_MESSAGE(differences(y.data(), expected_bf16.data(), y.size()) == 0, name << ", bf16");
     y_f32.poison();
-    run_linear(schedule, x.data(), rows, {w.data(), n, k}, nullptr, y_f32.data(), true, nullptr);
+    run_linear(schedule, x.data(), rows, {w.data(), n, k}, nullptr, y_f32.data(), LinearOutput::kF32,
+               nullptr);
     CHECK_MESSAGE(differences(y_f32.data(), expected.data(), y.size()) == 0, name << ", f32");
+    y.poison();
+    run_linear(schedule, x.data(), rows, {w.data(), n, k}, nullptr, y.data(), LinearOutput::kSwiglu, nullptr);
+    CHECK_MESSAGE(differences(y.data(), expected_swiglu.data(), expected_swiglu.size()) == 0, name << ", SwiGLU");
   }
 };
 
@@ -254,12 +268,18 @@ void launches_overlap_safely() {
   CUDA_CHECK(cudaStreamDestroy(stream));
 }
 
+void ragged_gates_are_refused() {
+  CHECK_EQ(MESSAGE_OF(Error, linear_swiglu_cuda(nullptr, 1, {nullptr, 24, 8}, nullptr, nullptr)),
+           "gates and ups are multiples of 8, not 12");
+}
+
 }  // namespace
 
 extern const TestTable kCudaLinearTests = {"cuda linear",
                                            {{"every tile equals the CPU", every_tile_equals_cpu},
                                             {"a chain of mma.sync equals the reference", mma_chain_equals_reference},
                                             {"large shapes equal the chain of mma.sync", large_shapes_equal_mma_chain},
-                                            {"launches overlap safely", launches_overlap_safely}}};
+                                            {"launches overlap safely", launches_overlap_safely},
+                                            {"ragged gates are refused", ragged_gates_are_refused}}};
 
 }  // namespace detinfer::testing

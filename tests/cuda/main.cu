@@ -13,11 +13,12 @@ extern const TestTable kCudaLinearTests;
 extern const TestTable kCudaMoeTests;
 extern const TestTable kCudaSamplerTests;
 extern const TestTable kCudaSmallOpsTests;
+extern const TestTable kCudaSwigluTests;
 extern const TestTable kCudaTritonTests;
 
-const TestTable* const kTables[] = {&kCudaLinearTests,  &kCudaMoeTests, &kCudaSmallOpsTests,
-                                    &kCudaSamplerTests, &kCudaFa3Tests, &kCudaFlashinferTests,
-                                    &kCudaTritonTests};
+const TestTable* const kTables[] = {&kCudaLinearTests,  &kCudaSwigluTests, &kCudaMoeTests,
+                                    &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaFa3Tests,
+                                    &kCudaFlashinferTests, &kCudaTritonTests};
 
 }  // namespace detinfer::testing
 

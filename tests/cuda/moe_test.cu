@@ -11,6 +11,7 @@
 #include "tests/cuda/device_buffer.h"
 #include "tests/cuda/fill.cuh"
 #include "tests/cuda/mma_chain.cuh"
+#include "tests/cuda/swiglu_of_outputs.cuh"
 #include "tests/native/check.h"
 #include "tests/native/operands.h"
 #include "tests/native/routes.h"
@@ -119,15 +120,16 @@ void for_each_schedule(const Shape& s, const Body& body) {
 
 /// Runs a product and checks every output, and that nothing behind them is written.
 void check_product(const ExpertSchedule& schedule, const Shape& s, DeviceRoutes& routes, bool gather,
-                   const DeviceBuffer<bf16>& x, const DeviceBuffer<bf16>& w, const std::vector<bf16>& expected,
-                   const std::string& what) {
+                   const DeviceBuffer<bf16>& x, const DeviceBuffer<bf16>& w, bool swiglu,
+                   const std::vector<bf16>& expected, const std::string& what) {
   constexpr size_t kGuard = 4096;
   DeviceBuffer<bf16> y(expected.size() + kGuard);
   y.poison();
   run_expert_linear(schedule, x.data(), s.rows, s.spec, routes.view(), gather,
-                    {w.data(), s.spec.experts * s.n, s.k}, y.data(), nullptr);
+                    {w.data(), s.spec.experts * s.n, s.k}, y.data(), swiglu, nullptr);
   const std::vector<bf16> actual = y.download();
-  const std::string name = what + ", " + to_text(s) + (gather ? ", gathered" : "") + ", schedule " + schedule.text();
+  const std::string name = what + ", " + to_text(s) + (gather ? ", gathered" : "") + (swiglu ? ", SwiGLU" : "") +
+                           ", schedule " + schedule.text();
   for (size_t i = 0; i < actual.size(); ++i) {
     // The poison is a NaN of other bits than any result's.
     const bool written = actual[i].bits != 0xFFFF;
@@ -154,7 +156,16 @@ void compare_experts(const Shape& s, Operands kind, RouterLogits logits_kind, st
   for (bool gather : {true, false}) {
     expert_linear_reference(x.data(), rows, spec, routes.view(), gather, w.data(), n, k, expected.data());
     for_each_schedule(s, [&](const ExpertSchedule& schedule) {
-      check_product(schedule, s, device_routes, gather, x_device, w_device, expected, what);
+      check_product(schedule, s, device_routes, gather, x_device, w_device, false, expected, what);
+    });
+  }
+  if (n % (2 * kSwigluGroup) == 0) {
+    ThreadPool pool(2);
+    std::vector<bf16> activated(expected.size() / 2);
+    const PackedMatrix packed = pack_matrix(pool, w.data(), spec.experts * n, k);
+    expert_linear_swiglu_cpu(pool, x.data(), rows, spec, routes.view(), packed, activated.data());
+    for_each_schedule(s, [&](const ExpertSchedule& schedule) {
+      check_product(schedule, s, device_routes, true, x_device, w_device, true, activated, what);
     });
   }
   combine_experts_reference(expected.data(), rows, n, spec, routes.view(), expected_out.data());
@@ -169,6 +180,9 @@ void ragged_outputs_are_refused() {
            "experts on a GPU have a multiple of 8 outputs, not 12; use --device cpu");
   CHECK_EQ(MESSAGE_OF(Error, expert_linear_cuda(nullptr, 1, {2, 1, true}, {}, true, {nullptr, 20, 8}, nullptr, nullptr)),
            "experts on a GPU have a multiple of 8 outputs, not 10; use --device cpu");
+  CHECK_EQ(MESSAGE_OF(Error,
+                      expert_linear_swiglu_cuda(nullptr, 1, {2, 1, true}, {}, {nullptr, 48, 8}, nullptr, nullptr)),
+           "experts on a GPU have a multiple of 8 outputs, not 12; use --device cpu");
 }
 
 void experts_equal_reference() {
@@ -178,6 +192,7 @@ void experts_equal_reference() {
       compare_experts({{8, 2, true}, 9, 64, 32}, kind, logits, random);
       // Outputs that are no multiple of a tile, a k that ends within a step.
       compare_experts({{5, 3, false}, 4, 136, 24}, kind, logits, random);
+      compare_experts({{5, 2, true}, 5, 176, 24}, kind, logits, random);
       compare_experts({{16, 4, true}, 3, 8, 16}, kind, logits, random);
       compare_experts({{3, 1, true}, 1, 152, 136}, kind, logits, random);
     }
@@ -186,7 +201,8 @@ void experts_equal_reference() {
   compare_experts({{4, 2, true}, 150, 80, 72}, Operands::kNormal, RouterLogits::kOneExpert, random);
   compare_experts({{4, 2, true}, 150, 80, 72}, Operands::kAnyBits, RouterLogits::kNormal, random);
   for (int rows = 8; rows <= 264; rows += 16) {
-    compare_experts({{2, 1, true}, rows, 40, 80}, Operands::kNormal, RouterLogits::kOneExpert, random);
+    const int n = rows % 32 == 8 ? 40 : 48;
+    compare_experts({{2, 1, true}, rows, n, 80}, Operands::kNormal, RouterLogits::kOneExpert, random);
   }
 }
 
@@ -195,9 +211,15 @@ __global__ void gather(const bf16* x, const int32_t* row, int k, bf16* to) {
   for (int i = threadIdx.x; i < k; i += blockDim.x) to[int64_t(blockIdx.x) * k + i] = x[int64_t(row[blockIdx.x]) * k + i];
 }
 
-__global__ void count_differences(const bf16* a, const float* b, size_t count, unsigned long long* differences) {
+__global__ void round_all(const float* from, bf16* to, size_t count) {
   for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += size_t(gridDim.x) * blockDim.x) {
-    if (a[i].bits != to_bf16(b[i]).bits) atomicAdd(differences, 1ull);
+    to[i] = to_bf16(from[i]);
+  }
+}
+
+__global__ void count_differences(const bf16* a, const bf16* b, size_t count, unsigned long long* differences) {
+  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < count; i += size_t(gridDim.x) * blockDim.x) {
+    if (a[i].bits != b[i].bits) atomicAdd(differences, 1ull);
   }
 }
 
@@ -211,7 +233,7 @@ void compare_large(const Shape& s, RouterLogits kind, bool every_schedule, std::
                      nullptr);
   const std::vector<int32_t> first = routes.first.download();
   DeviceBuffer<bf16> x(size_t(rows) * k), gathered(size_t(entries) * k), w(size_t(spec.experts) * n * k);
-  DeviceBuffer<bf16> y(size_t(entries) * n);
+  DeviceBuffer<bf16> y(size_t(entries) * n), expected_bf16(y.size()), activated(y.size() / 2);
   DeviceBuffer<float> expected(y.size());
   fill<<<1024, 256>>>(x.data(), x.size(), 1, 127);
   fill<<<1024, 256>>>(w.data(), w.size(), 2, 121);
@@ -221,16 +243,22 @@ void compare_large(const Shape& s, RouterLogits kind, bool every_schedule, std::
     launch_mma_chain(gathered.data() + int64_t(first[e]) * k, first[e + 1] - first[e], w.data() + int64_t(e) * n * k, n,
                      k, nullptr, expected.data() + int64_t(first[e]) * n, nullptr);
   }
+  round_all<<<1024, 256>>>(expected.data(), expected_bf16.data(), expected.size());
+  swiglu_of_outputs<<<1024, 256>>>(expected_bf16.data(), activated.size(), activated.data());
+  const auto run = [&](const ExpertSchedule& schedule, bool gathers, bool swiglu, const DeviceBuffer<bf16>& wanted) {
+    y.poison();
+    run_expert_linear(schedule, gathers ? x.data() : gathered.data(), rows, spec, routes.view(), gathers,
+                      {w.data(), spec.experts * n, k}, y.data(), swiglu, nullptr);
+    DeviceBuffer<unsigned long long> differences(std::vector<unsigned long long>{0});
+    count_differences<<<1024, 256>>>(y.data(), wanted.data(), wanted.size(), differences.data());
+    CUDA_CHECK(cudaGetLastError());
+    CHECK_MESSAGE(differences.download()[0] == 0, to_text(s) << (gathers ? ", gathered, " : ", ")
+                                                             << (swiglu ? "SwiGLU, " : "") << schedule.text());
+  };
   const auto check = [&](const ExpertSchedule& schedule) {
-    for (bool gathers : {true, false}) {
-      y.poison();
-      run_expert_linear(schedule, gathers ? x.data() : gathered.data(), rows, spec, routes.view(), gathers,
-                        {w.data(), spec.experts * n, k}, y.data(), nullptr);
-      DeviceBuffer<unsigned long long> differences(std::vector<unsigned long long>{0});
-      count_differences<<<1024, 256>>>(y.data(), expected.data(), y.size(), differences.data());
-      CUDA_CHECK(cudaGetLastError());
-      CHECK_MESSAGE(differences.download()[0] == 0, to_text(s) << (gathers ? ", gathered, " : ", ") << schedule.text());
-    }
+    run(schedule, true, false, expected_bf16);
+    run(schedule, false, false, expected_bf16);
+    run(schedule, true, true, activated);
   };
   check(choose_expert_schedule(rows, spec.experts, spec.top_k, n, k, multiprocessors()));
   if (every_schedule) for_each_schedule(s, check);
@@ -252,7 +280,7 @@ void large_shapes_equal_mma_chain() {
 /// A layer of experts: logits to out.
 struct Layer {
   Shape s;
-  DeviceBuffer<bf16> x, gate_up, down, hidden, y, out;
+  DeviceBuffer<bf16> x, gate_up, down, hidden, y, out;  // n is of gates and ups together
   DeviceBuffer<float> logits;
   DeviceRoutes routes;
 
@@ -260,8 +288,8 @@ struct Layer {
       : s(shape),
         x(size_t(s.rows) * s.k),
         gate_up(size_t(s.spec.experts) * s.n * s.k),
-        down(gate_up.size()),
-        hidden(size_t(s.rows) * s.spec.top_k * s.n),
+        down(gate_up.size() / 2),
+        hidden(size_t(s.rows) * s.spec.top_k * s.n / 2),
         y(size_t(s.rows) * s.spec.top_k * s.k),
         out(x.size()),
         logits(size_t(s.rows) * s.spec.experts),
@@ -277,9 +305,9 @@ struct Layer {
     const bf16* from = x.data();
     for (int round = 0; round < 2; ++round) {
       route_experts_cuda(logits.data(), s.rows, s.spec, routes.view(), stream);
-      expert_linear_cuda(from, s.rows, s.spec, routes.view(), true, {gate_up.data(), experts * s.n, s.k}, hidden.data(),
-                         stream);
-      expert_linear_cuda(hidden.data(), s.rows, s.spec, routes.view(), false, {down.data(), experts * s.k, s.n},
+      expert_linear_swiglu_cuda(from, s.rows, s.spec, routes.view(), {gate_up.data(), experts * s.n, s.k},
+                                hidden.data(), stream);
+      expert_linear_cuda(hidden.data(), s.rows, s.spec, routes.view(), false, {down.data(), experts * s.k, s.n / 2},
                          y.data(), stream);
       combine_experts_cuda(y.data(), s.rows, s.k, s.spec, routes.view(), out.data(), stream);
       from = out.data();
@@ -294,7 +322,7 @@ void a_graph_follows_its_logits() {
   CUDA_CHECK(cudaStreamCreate(&stream));
   const RouteSpec spec{32, 4, true};
   for (int rows : {1, 8, 40, 200, 1500}) {
-    Layer layer({spec, rows, 256, 512}, 7);
+    Layer layer({spec, rows, 512, 512}, 7);
     cudaGraph_t graph;
     cudaGraphExec_t replay;
     CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));

@@ -8,8 +8,6 @@
 #include "core/thread_pool.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/embedding/embedding_cuda.h"
-#include "kernels/mlp/swiglu.h"
-#include "kernels/mlp/swiglu_cuda.h"
 #include "kernels/norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
 #include "kernels/rope/rope_table.h"
@@ -96,41 +94,6 @@ void norm_sums_in_order() {
       Output y(n);
       rms_norm_cuda(device_x.data(), 1, n, device_w.data(), 0.0f, y.data(), nullptr);
       y.check(expected, std::to_string(n) + ", the large one at " + std::to_string(large));
-    }
-  }
-}
-
-void check_swiglu(const std::vector<bf16>& gate_up, int rows, int n, const std::string& what) {
-  std::vector<bf16> expected(size_t(rows) * n);
-  swiglu_reference(gate_up.data(), rows, n, expected.data());
-  const DeviceBuffer<bf16> device(gate_up);
-  Output y(expected.size());
-  swiglu_cuda(device.data(), rows, n, y.data(), nullptr);
-  y.check(expected, what);
-}
-
-/// Every bf16 as a gate. An up of 1 + 2^-7 or -2^-100 shows other roundings of silu's f32 than 1 does.
-void swiglu_of_every_gate() {
-  const int n = 4096, rows = 65536 / n;
-  for (float up : {1.0f, 1.0078125f, 1.5f, -7.8886e-31f, 3e38f}) {
-    std::vector<bf16> gate_up(size_t(2) * rows * n);
-    for (int row = 0; row < rows; ++row) {
-      for (int i = 0; i < n; ++i) {
-        gate_up[(2 * size_t(row)) * n + i] = bf16{uint16_t(row * n + i)};
-        gate_up[(2 * size_t(row) + 1) * n + i] = to_bf16(up);
-      }
-    }
-    check_swiglu(gate_up, rows, n, "up " + std::to_string(up));
-  }
-}
-
-void swiglu_equals_reference() {
-  std::mt19937_64 random(12);
-  const NormShape shapes[] = {{1, 2}, {1, 8}, {3, 30}, {2, 100}, {1, 12288}, {5, 12290}, {64, 3072}, {700, 520}};
-  for (Operands kind : kAllOperands) {
-    for (const auto& [rows, n] : shapes) {
-      check_swiglu(draw(kind, size_t(2) * rows * n, random), rows, n,
-                   std::to_string(rows) + " x " + std::to_string(n) + ", operands " + std::to_string(int(kind)));
     }
   }
 }
@@ -246,7 +209,6 @@ class RopeOnGpu {
     args.qkv = qkv;
     rope_cuda(args, layout_, stream);
   }
-  bf16* q() { return q_.data(); }
 
   void check(const std::vector<std::vector<bf16>>& expected, const std::string& what) const {
     q_.check(expected[0], what + ", q");
@@ -325,10 +287,10 @@ void rows_are_copied() {
 }
 
 /// Launches that all start early and depend on each other, in a graph that is replayed: a kernel that reads or writes
-/// before its inputs are there, or ends before them, shows here. `layers` times: norm, rope, SwiGLU, pick, add and norm.
+/// before its inputs are there, or ends before them, shows here. `layers` times: norm, rope, pick, add and norm.
 void chained_launches(int rows, int layers) {
   const RopeCase shape{rows, 8, 2, 128, 64, true, true};
-  const int n = (shape.heads + 2 * shape.kv_heads) * shape.head_dim, q_size = shape.heads * shape.head_dim;
+  const int n = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
   RopeProblem problem(shape, Operands::kNormal, 14);
   std::mt19937_64 random(15);
   const auto table = draw(Operands::kNormal, size_t(256) * n, random), w = draw(Operands::kNormal, n, random);
@@ -339,21 +301,20 @@ void chained_launches(int rows, int layers) {
     order[i] = rows - 1 - i;
   }
 
-  std::vector<bf16> h(size_t(rows) * n), y(h.size()), delta(h.size()), activated(size_t(rows) * q_size / 2);
+  std::vector<bf16> h(size_t(rows) * n), y(h.size()), delta(h.size());
   std::vector<std::vector<bf16>> rotated;
   gather_rows(pool(), table.data(), known.data(), rows, n, h.data());
   rms_norm_reference(h.data(), rows, n, w.data(), 1e-6f, y.data());
   for (int layer = 0; layer < layers; ++layer) {
     problem.qkv = y;
     rotated = problem.reference();
-    swiglu_reference(rotated[0].data(), rows, q_size / 2, activated.data());
     gather_rows(pool(), y.data(), order.data(), rows, n, delta.data());
     add_rms_norm_cpu(pool(), h.data(), delta.data(), rows, n, w.data(), 1e-6f, y.data());
   }
 
   const DeviceBuffer<bf16> device_table(table), device_w(w);
   const DeviceBuffer<int32_t> device_ids(ids), device_drawn(drawn), device_order(order);
-  Output device_h(h.size()), device_y(y.size()), device_delta(h.size()), device_activated(activated.size());
+  Output device_h(h.size()), device_y(y.size()), device_delta(h.size());
   RopeOnGpu rope(problem);
   cudaStream_t stream;
   cudaGraph_t graph;
@@ -364,7 +325,6 @@ void chained_launches(int rows, int layers) {
   rms_norm_cuda(device_h.data(), rows, n, device_w.data(), 1e-6f, device_y.data(), stream);
   for (int layer = 0; layer < layers; ++layer) {
     rope.run(device_y.data(), stream);
-    swiglu_cuda(rope.q(), rows, q_size / 2, device_activated.data(), stream);
     gather_rows_cuda(device_y.data(), device_order.data(), rows, n, device_delta.data(), stream);
     add_rms_norm_cuda(device_h.data(), device_delta.data(), rows, n, device_w.data(), 1e-6f, device_y.data(), stream);
   }
@@ -377,7 +337,6 @@ void chained_launches(int rows, int layers) {
     const std::string what = std::to_string(rows) + " rows, round " + std::to_string(round);
     device_h.check(h, what + ", residual");
     device_y.check(y, what + ", norm");
-    device_activated.check(activated, what + ", SwiGLU");
     rope.check(rotated, what);
   }
   CUDA_CHECK(cudaGraphExecDestroy(replay));
@@ -393,7 +352,6 @@ void refusals() {
   CHECK(MESSAGE_OF(Error, rms_norm_cuda(nullptr, 1, 7, nullptr, 0.0f, nullptr, nullptr)).find("not 7") != std::string::npos);
   CHECK(MESSAGE_OF(Error, rms_norm_cuda(nullptr, 1, 32770, nullptr, 0.0f, nullptr, nullptr)).find("not 32770") !=
         std::string::npos);
-  CHECK(MESSAGE_OF(Error, swiglu_cuda(nullptr, 1, 9, nullptr, nullptr)).find("not 9") != std::string::npos);
   CHECK(MESSAGE_OF(Error, rope_cuda(RopeArgs{}, {1, 72, 16}, nullptr)).find("not 72") != std::string::npos);
   CHECK(MESSAGE_OF(Error, rope_cuda(RopeArgs{}, {1, 272, 16}, nullptr)).find("not 272") != std::string::npos);
 }
@@ -403,8 +361,6 @@ void refusals() {
 extern const TestTable kCudaSmallOpsTests = {"cuda small ops",
                                              {{"norm equals its reference", norm_equals_reference},
                                               {"norm sums in the order of the contract", norm_sums_in_order},
-                                              {"SwiGLU of every gate", swiglu_of_every_gate},
-                                              {"SwiGLU equals its reference", swiglu_equals_reference},
                                               {"rope equals its reference", rope_equals_reference},
                                               {"rows are copied", rows_are_copied},
                                               {"chains of early starts in a graph", chains_in_a_graph},

@@ -8,6 +8,7 @@
 #include "engine/loader.h"
 #include "device/cpu_ops.h"
 #include "models/model.h"
+#include "tests/native/gate_up.h"
 #include "tests/native/isa.h"
 #include "tests/native/operands.h"
 
@@ -16,7 +17,7 @@ namespace {
 
 std::vector<bf16> read(const WeightSource& source, ThreadPool& pool, const TensorSpec& spec) {
   std::vector<bf16> values(spec.elements());
-  source.read(pool, spec, values.data());
+  source.read(pool, spec, {values.data(), spec.elements(), 0});
   return values;
 }
 
@@ -70,10 +71,19 @@ ConfigMap small_config() {
   return config;
 }
 
-void fused_matrices_hold_their_parts() {
+ConfigMap small_moe_config() {
+  ConfigMap config = small_config();
+  config.set("architectures.0", std::string("Qwen3MoeForCausalLM"));
+  const std::pair<const char*, double> numbers[] = {
+      {"num_experts", 3}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}, {"head_dim", 16}};
+  for (const auto& [key, value] : numbers) config.set(key, value);
+  return config;
+}
+
+void check_fused_matrices(const ConfigMap& config) {
   ThreadPool pool(2);
   const auto ops = make_cpu_ops(pool);
-  const auto model = make_model(small_config());
+  const auto model = make_model(config);
   const auto source = make_dummy_weights();
   ParameterList parameters;
   model->collect(parameters);
@@ -85,7 +95,7 @@ void fused_matrices_hold_their_parts() {
   });
   CHECK_EQ(done, total);
   CHECK_EQ(total, weight_bytes(parameters));
-  // A unit vector picks a column of the matrix: q, k and v rows must lie one after another.
+  // A unit vector picks a column of the matrix: q, k and v rows must lie one after another, gates and ups in groups.
   for (const MatrixParameter* matrix : parameters.matrices) {
     std::vector<bf16> expected;
     for (const TensorSpec& part : matrix->parts) {
@@ -93,6 +103,10 @@ void fused_matrices_hold_their_parts() {
       expected.insert(expected.end(), values.begin(), values.end());
     }
     CHECK_EQ(int64_t(expected.size()), int64_t(matrix->n()) * matrix->k());
+    if (matrix->group != 0) {
+      const int pairs = int(matrix->parts.size()) / 2;
+      expected = in_groups(expected, pairs, matrix->n() / pairs / 2, matrix->k());
+    }
     for (int column : {0, 5, matrix->k() - 1}) {
       std::vector<bf16> x(matrix->k(), to_bf16(0.0f)), y(matrix->n());
       x[column] = to_bf16(1.0f);
@@ -100,6 +114,28 @@ void fused_matrices_hold_their_parts() {
       for (int row = 0; row < matrix->n(); ++row) {
         CHECK_EQ(y[row].bits, expected[int64_t(row) * matrix->k() + column].bits);
       }
+    }
+  }
+}
+
+void fused_matrices_hold_their_parts() {
+  check_fused_matrices(small_config());
+  check_fused_matrices(small_moe_config());
+}
+
+/// More than a thread reads at a time: a tensor in one run, and in runs.
+void tensors_are_read_into_runs() {
+  ThreadPool pool(2);
+  const auto source = make_dummy_weights();
+  const TensorSpec spec{"wide", {16, 70000}, 0.0, 1.0};
+  const std::vector<bf16> whole = read(*source, pool, spec);
+  for (int rows : {1, 8}) {
+    const int64_t run = rows * spec.shape[1], stride = run + 12;
+    std::vector<bf16> values(size_t(spec.shape[0] / rows * stride), bf16{0x7FC1});
+    source->read(pool, spec, {values.data(), run, stride});
+    for (int64_t i = 0; i < int64_t(values.size()); ++i) {
+      const int64_t at = i % stride;
+      CHECK_EQ(values[i].bits, at < run ? whole[i / stride * run + at].bits : 0x7FC1);
     }
   }
 }
@@ -125,6 +161,7 @@ extern const TestTable kEngineTests = {
      {"dummy weights have the declared distribution", dummy_weights_have_the_declared_distribution},
      {"fnv hash is the published one", fnv_hash_is_the_published_one},
      {"fused matrices hold their parts", fused_matrices_hold_their_parts},
+     {"tensors are read into runs", tensors_are_read_into_runs},
      {"config errors name the key", config_errors_name_the_key}}};
 
 }  // namespace detinfer::testing

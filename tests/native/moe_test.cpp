@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "kernels/linear/linear.h"
+#include "tests/native/gate_up.h"
 #include "tests/native/isa.h"
 #include "tests/native/operands.h"
 #include "tests/native/routes.h"
@@ -108,6 +109,36 @@ void compare_experts(const Shape& shape, Operands kind, RouterLogits logits_kind
   }
 }
 
+void compare_swiglu(const Shape& shape, Operands kind, RouterLogits logits_kind, std::mt19937_64& random) {
+  const auto& [spec, rows, n, k] = shape;
+  ThreadPool pool(2);
+  const int entries = rows * spec.top_k;
+  Routes routes(rows, spec);
+  route_experts_reference(draw_logits(logits_kind, rows, spec, random).data(), rows, spec, routes.view());
+  const auto w = draw(kind, size_t(spec.experts) * 2 * n * k, random), x = draw(kind, size_t(rows) * k, random);
+  const PackedMatrix packed = pack_matrix(pool, in_groups(w, spec.experts, n, k).data(), spec.experts * 2 * n, k);
+  std::vector<bf16> gate_up(size_t(entries) * 2 * n), expected(size_t(entries) * n), actual(expected.size());
+  expert_linear_reference(x.data(), rows, spec, routes.view(), true, w.data(), 2 * n, k, gate_up.data());
+  swiglu_reference(gate_up.data(), entries, n, expected.data());
+  for_each_isa([&](const char* isa) {
+    expert_linear_swiglu_cpu(pool, x.data(), rows, spec, routes.view(), packed, actual.data());
+    check_same(actual, expected,
+               std::string(isa) + " " + named(spec, rows) + ", n " + std::to_string(n) + ", operands " +
+                   std::to_string(int(kind)));
+  });
+}
+
+void experts_with_swiglu_equal_reference() {
+  std::mt19937_64 random(34);
+  for (Operands kind : kAllOperands) {
+    compare_swiglu({{8, 2, true}, 9, 64, 32}, kind, RouterLogits::kNormal, random);
+    // Panels that hold outputs of two or more experts, and a k that ends within a step.
+    compare_swiglu({{5, 3, false}, 4, 40, 23}, kind, RouterLogits::kSpecial, random);
+    compare_swiglu({{16, 4, true}, 3, 8, 16}, kind, RouterLogits::kNormal, random);
+  }
+  compare_swiglu({{4, 2, true}, 150, 24, 32}, Operands::kNormal, RouterLogits::kOneExpert, random);
+}
+
 void experts_equal_reference() {
   std::mt19937_64 random(32);
   for (Operands kind : kAllOperands) {
@@ -188,6 +219,7 @@ extern const TestTable kMoeTests = {"moe",
                                     {{"routes equal reference", routes_equal_reference},
                                      {"routes follow their definition", routes_follow_their_definition},
                                      {"experts equal reference", experts_equal_reference},
+                                     {"experts with swiglu equal reference", experts_with_swiglu_equal_reference},
                                      {"experts are combined in order of rank",
                                       experts_are_combined_in_order_of_rank},
                                      {"an expert is a linear", an_expert_is_a_linear},

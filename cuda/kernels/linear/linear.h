@@ -44,5 +44,8 @@ void linear_reference(const bf16* x, int rows, const bf16* w, int n, int k, cons
 /// The fast path; bits equal linear_reference. @param x [rows][k] @param y [rows][n]
 void linear_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, float* y);
 void linear_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, bf16* y);
+/// SwiGLU of a linear, a panel at a time. @param w rows of gate and up in groups (kernels/mlp/swiglu.h)
+/// @param y [rows][w.n / 2]
+void linear_swiglu_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, bf16* y);
 
 }  // namespace detinfer

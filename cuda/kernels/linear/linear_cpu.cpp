@@ -6,6 +6,7 @@
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_panel.h"
 #include "kernels/linear/linear_tile.h"
+#include "kernels/mlp/swiglu.h"
 #include "kernels/mma16/mma16.h"
 
 namespace detinfer {
@@ -38,16 +39,25 @@ float exact_output(const LinearTile& tile, int row, int column) {
   return acc;
 }
 
-void store(float* y, const float* acc, const bf16* bias, int columns) {
-  for (int c = 0; c < columns; ++c) y[c] = bias ? acc[c] + to_float(bias[c]) : acc[c];
-}
+void set(float& y, float sum) { y = sum; }
+void set(bf16& y, float sum) { y = to_bf16(sum); }
 
-void store(bf16* y, const float* acc, const bf16* bias, int columns) {
-  for (int c = 0; c < columns; ++c) y[c] = to_bf16(bias ? acc[c] + to_float(bias[c]) : acc[c]);
-}
-
+/// What becomes of a row's sums of a panel.
 template <class Out>
-void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, Out* y) {
+struct Store {
+  const PackedMatrix& w;
+  const bf16* bias;
+  Out* y;
+
+  void operator()(int64_t row, int first, const float* sums, int columns) const {
+    Out* const to = y + row * w.n + first;
+    for (int c = 0; c < columns; ++c) set(to[c], bias ? sums[c] + to_float(bias[first + c]) : sums[c]);
+  }
+};
+
+/// Calls store(row, first column, sums, columns) for all panels of all rows.
+template <class Store>
+void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const Store& store) {
   if (rows == 0) return;
   // Kept between calls: a step of the model is hundreds of them.
   static thread_local PreparedRows prepared;
@@ -66,8 +76,7 @@ void run(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const
       const int first_column = panel * kPanelColumns;
       const int columns = std::min(kPanelColumns, w.n - first_column);
       for (int r = 0; r < row_count; ++r) {
-        store(y + int64_t(first_row + r) * w.n + first_column, buffer + r * kPanelColumns,
-              bias ? bias + first_column : nullptr, columns);
+        store(first_row + r, first_column, buffer + r * kPanelColumns, columns);
       }
     }
   });
@@ -127,11 +136,17 @@ PackedMatrix pack_matrix(ThreadPool& pool, const bf16* weights, int n, int k) {
 }
 
 void linear_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, float* y) {
-  run(pool, x, rows, w, bias, y);
+  run(pool, x, rows, w, Store<float>{w, bias, y});
 }
 
 void linear_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, const bf16* bias, bf16* y) {
-  run(pool, x, rows, w, bias, y);
+  run(pool, x, rows, w, Store<bf16>{w, bias, y});
+}
+
+void linear_swiglu_cpu(ThreadPool& pool, const bf16* x, int rows, const PackedMatrix& w, bf16* y) {
+  run(pool, x, rows, w, [&](int64_t row, int first, const float* sums, int columns) {
+    swiglu_of_sums(sums, columns, y + (row * w.n + first) / 2);
+  });
 }
 
 }  // namespace detinfer

@@ -6,6 +6,7 @@
 #include "core/tensor_map.cuh"
 #include "kernels/linear/linear_launch.cuh"
 #include "kernels/linear/run_linear.h"
+#include "kernels/mlp/swiglu.h"
 
 namespace detinfer {
 namespace {
@@ -18,9 +19,10 @@ Launcher launcher(int tile, std::integer_sequence<int, kIndices...>) {
   return kLaunchers[tile];
 }
 
-void run(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y, bool f32, cudaStream_t stream) {
+void run(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y, LinearOutput output,
+         cudaStream_t stream) {
   if (rows == 0) return;
-  run_linear(choose_linear_schedule(rows, w.n, w.k, multiprocessors()), x, rows, w, bias, y, f32, stream);
+  run_linear(choose_linear_schedule(rows, w.n, w.k, multiprocessors()), x, rows, w, bias, y, output, stream);
 }
 
 }  // namespace
@@ -36,20 +38,27 @@ int multiprocessors() {
 }
 
 void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias,
-                void* y, bool f32, cudaStream_t stream) {
+                void* y, LinearOutput output, cudaStream_t stream) {
   const LinearTile& tile = schedule.shape();
   const CUtensorMap x_map = tensor_map_2d(x, w.k, rows, w.k, 64, schedule.x_rows / tile.cluster_outputs);
   const CUtensorMap w_map = tensor_map_2d(w.data, w.k, w.n, w.k, 64, tile.outputs / tile.cluster_tokens);
-  const linear::Arguments arguments{{y, bias, rows, w.n, f32}, schedule};
+  const linear::Arguments arguments{{y, bias, rows, w.n, output}, schedule};
   launcher(schedule.tile, std::make_integer_sequence<int, kLinearTileCount>())(x_map, w_map, arguments, stream);
 }
 
 void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream) {
-  run(x, rows, w, bias, y, false, stream);
+  run(x, rows, w, bias, y, LinearOutput::kBf16, stream);
 }
 
 void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, float* y, cudaStream_t stream) {
-  run(x, rows, w, bias, y, true, stream);
+  run(x, rows, w, bias, y, LinearOutput::kF32, stream);
+}
+
+void linear_swiglu_cuda(const bf16* x, int rows, const DeviceMatrix& w, bf16* y, cudaStream_t stream) {
+  if (w.n % (2 * kSwigluGroup) != 0) {
+    throw Error(ErrorCode::kUnsupported, "gates and ups are multiples of 8, not " + std::to_string(w.n / 2));
+  }
+  run(x, rows, w, nullptr, y, LinearOutput::kSwiglu, stream);
 }
 
 }  // namespace detinfer

@@ -17,10 +17,17 @@ struct DeviceMatrix {
   int k = 0;
 };
 
+/// What becomes of a product's outputs: f32, or rounded to bf16, or then SwiGLU, of outputs that are gates and ups in
+/// groups (kernels/mlp/swiglu.h).
+enum class LinearOutput { kF32, kBf16, kSwiglu };
+
 /// @param x [rows][k], aligned to 16 bytes @param bias [n] or null @param y [rows][n], not x
 /// @throws Error kEngineFailed
 void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream);
 /// The same before rounding to bf16.
 void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, float* y, cudaStream_t stream);
+/// SwiGLU of a linear, without a pass of its own. @param w rows of gate and up in groups; n a multiple of 16
+/// @param y [rows][n / 2], aligned to 16 bytes @throws Error kUnsupported for another n, kEngineFailed
+void linear_swiglu_cuda(const bf16* x, int rows, const DeviceMatrix& w, bf16* y, cudaStream_t stream);
 
 }  // namespace detinfer

@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include "kernels/linear/linear_cuda.h"
 #include "kernels/linear/linear_schedule.h"
 
 namespace detinfer::linear {
@@ -14,9 +15,9 @@ struct Output {
   void* y;
   /// [n] or null
   const bf16* bias;
+  /// Rows of x, and of W.
   int rows, n;
-  /// y is f32, else bf16.
-  bool f32;
+  LinearOutput kind;
 };
 
 struct Arguments {

@@ -1,18 +1,13 @@
-// The end of a tile: the bias is added, the result rounded, and stored from the layout of wgmma's accumulators.
+// The end of a tile: the bias is added, the result rounded, SwiGLU applied where it is asked for, and stored from the
+// layout of wgmma's accumulators.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/linear/linear_launch.cuh"
+#include "kernels/mlp/swiglu.cuh"
 
 namespace detinfer::linear {
-
-/// Two values rounded to bf16 (a NaN to 0x7FFF), the first in the low half.
-__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
-  uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
 
 /// Transposes 8x8 pieces of bf16 that a warp holds as mma does.
 __device__ __forceinline__ uint32_t transpose_8x8(uint32_t piece) {
@@ -38,10 +33,31 @@ __device__ __forceinline__ void transpose_quad(uint32_t (&v)[4], int t) {
 }
 
 __device__ __forceinline__ void store_one(const Output& out, size_t at, float value) {
-  if (out.f32) {
+  if (out.kind == LinearOutput::kF32) {
     static_cast<float*>(out.y)[at] = value;
   } else {
     static_cast<bf16*>(out.y)[at] = bf16{uint16_t(pack_bf16(value, 0.0f))};
+  }
+}
+
+/// Stores kPieces · 8 outputs of a token, of which lane t of four has elements 2t and 2t + 1 of each piece of 8.
+/// @param row of y, n long, a multiple of 8
+template <int kPieces>
+__device__ __forceinline__ void store_pieces(const uint32_t (&pieces)[kPieces], bf16* row, int n, int output,
+                                             bool exists, int t) {
+  constexpr int kFours = kPieces / 4 * 4;
+#pragma unroll
+  for (int j = 0; j < kFours; j += 4) {
+    // Four pieces, so that every lane stores 8 outputs of its token.
+    uint32_t v[4] = {pieces[j], pieces[j + 1], pieces[j + 2], pieces[j + 3]};
+    transpose_quad(v, t);
+    const int column = output + (j + t) * 8;
+    if (exists && column < n) *reinterpret_cast<uint4*>(row + column) = make_uint4(v[0], v[1], v[2], v[3]);
+  }
+#pragma unroll
+  for (int j = kFours; j < kPieces; ++j) {
+    const int column = output + j * 8 + t * 2;
+    if (exists && column < n) *reinterpret_cast<uint32_t*>(row + column) = pieces[j];
   }
 }
 
@@ -49,6 +65,7 @@ __device__ __forceinline__ void store_one(const Output& out, size_t at, float va
 template <int kColumns>
 __device__ __forceinline__ void store_tokens(const Output& out, float (&acc)[kColumns / 2], int token, int rows_left,
                                              int output, int lane) {
+  constexpr int kPieces = kColumns / 8;
   const int quad = lane / 4, t = lane % 4;
   if (out.bias) {
 #pragma unroll
@@ -61,33 +78,29 @@ __device__ __forceinline__ void store_tokens(const Output& out, float (&acc)[kCo
   for (int half = 0; half < 2; ++half) {
     const int row = half * 8 + quad;
     const bool exists = row < rows_left;
-    const size_t start = size_t(token + row) * out.n;
-    if (out.n % 8 == 0 && !out.f32) {
-      constexpr int kFours = kColumns / 32 * 4;
+    if (half * 8 >= rows_left) break;
+    const auto piece = [&](int j) { return pack_bf16(acc[j * 4 + 2 * half], acc[j * 4 + 2 * half + 1]); };
+    const int n = out.kind == LinearOutput::kSwiglu ? out.n / 2 : out.n;
+    const size_t start = size_t(token + row) * n;
+    if (out.kind == LinearOutput::kSwiglu) {
+      // Pieces of gates and of ups take turns.
+      uint32_t y[kPieces / 2], ups[kPieces / 2];
 #pragma unroll
-      for (int j = 0; j < kFours; j += 4) {
-        // Four pieces of 8 outputs, so that every lane stores 8 outputs of its token.
-        uint32_t v[4];
-#pragma unroll
-        for (int q = 0; q < 4; ++q) v[q] = pack_bf16(acc[(j + q) * 4 + 2 * half], acc[(j + q) * 4 + 2 * half + 1]);
-        transpose_quad(v, t);
-        const int column = output + (j + t) * 8;
-        if (exists && column < out.n) {
-          *reinterpret_cast<uint4*>(static_cast<bf16*>(out.y) + start + column) = make_uint4(v[0], v[1], v[2], v[3]);
-        }
+      for (int j = 0; j < kPieces / 2; ++j) {
+        y[j] = piece(2 * j);
+        ups[j] = piece(2 * j + 1);
       }
+      swiglu(y, ups, exists);
+      store_pieces(y, static_cast<bf16*>(out.y) + start, n, output / 2, exists, t);
+    } else if (n % 8 == 0 && out.kind == LinearOutput::kBf16) {
+      uint32_t pieces[kPieces];
 #pragma unroll
-      for (int j = kFours; j < kColumns / 8; ++j) {
-        const int column = output + j * 8 + t * 2;
-        if (exists && column < out.n) {
-          *reinterpret_cast<uint32_t*>(static_cast<bf16*>(out.y) + start + column) =
-              pack_bf16(acc[j * 4 + 2 * half], acc[j * 4 + 2 * half + 1]);
-        }
-      }
+      for (int j = 0; j < kPieces; ++j) pieces[j] = piece(j);
+      store_pieces(pieces, static_cast<bf16*>(out.y) + start, n, output, exists, t);
     } else if (out.n % 8 == 0) {
       const bool odd = t & 1;
 #pragma unroll
-      for (int j = 0; j < kColumns / 8; j += 2) {
+      for (int j = 0; j < kPieces; j += 2) {
         // Two pieces of 8 outputs: lanes swap halves, so that each stores 4 outputs, of the first piece or the second.
         const float *first = &acc[j * 4 + 2 * half], *second = first + 4;
         const float low = __shfl_xor_sync(~0u, odd ? first[0] : second[0], 1);
@@ -122,7 +135,31 @@ __device__ __forceinline__ void store_outputs(const Output& out, float (&acc)[kC
       for (int j = 0; j < kColumns / 4; ++j) acc[j / 2 * 4 + 2 * half + j % 2] += bias;
     }
   }
-  if (out.n % 8 == 0 && !out.f32) {
+  if (out.kind == LinearOutput::kSwiglu) {
+    // A warp's outputs are 8 gates and their ups.
+    static_assert(kColumns % 32 == 0, "pieces in fours");
+    const int n = out.n / 2;
+    uint32_t y[kColumns / 8], ups[kColumns / 8];
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; ++j) {
+      y[j] = pack_bf16(acc[j * 4], acc[j * 4 + 1]);
+      ups[j] = pack_bf16(acc[j * 4 + 2], acc[j * 4 + 3]);
+    }
+    swiglu(y, ups, output < out.n && token + t * 2 < out.rows);
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; j += 4) {
+      // Four pieces of 8 tokens: lane t stores a token of piece t.
+      uint32_t v[4];
+#pragma unroll
+      for (int q = 0; q < 4; ++q) v[q] = transpose_8x8(y[j + q]);
+      transpose_quad(v, t);
+      const int row = token + (j + t) * 8 + quad;
+      if (row < out.rows && output < out.n) {
+        *reinterpret_cast<uint4*>(static_cast<bf16*>(out.y) + size_t(row) * n + output / 2) =
+            make_uint4(v[0], v[1], v[2], v[3]);
+      }
+    }
+  } else if (out.n % 8 == 0 && out.kind == LinearOutput::kBf16) {
     bf16* const y = static_cast<bf16*>(out.y);
     if constexpr (kColumns == 8) {
 #pragma unroll

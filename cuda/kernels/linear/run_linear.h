@@ -6,9 +6,9 @@
 
 namespace detinfer {
 
-/// @param y f32 or bf16 [rows][n] @throws Error kEngineFailed
+/// @param bias [n] or null @param y [rows][n], of SwiGLU [rows][n / 2] @throws Error kEngineFailed
 void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias,
-                void* y, bool f32, cudaStream_t stream);
+                void* y, LinearOutput output, cudaStream_t stream);
 
 /// Multiprocessors of the current device.
 int multiprocessors();

@@ -1,20 +1,21 @@
 #include "kernels/mlp/swiglu.h"
 
-#include <algorithm>
-
 #include "core/per_isa.h"
-#include "core/thread_pool.h"
+#include "kernels/linear/linear.h"
 
 namespace detinfer {
 namespace {
 
-constexpr int64_t kGrainElements = 8192;
-
-void swiglu_range(const bf16* gate, const bf16* up, int64_t n, bf16* y) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float g = to_float(gate[i]);
-    y[i] = to_bf16(g / (1.0f + exp_f32(-g)) * to_float(up[i]));
+void of_sums(const float* sums, int count, bf16* y) {
+  constexpr int kMost = kPanelColumns / 2;
+  float gates[kMost], ups[kMost];
+  for (int i = 0; i < count / 2; i += kSwigluGroup) {
+    for (int j = 0; j < kSwigluGroup; ++j) {
+      gates[i + j] = to_float(to_bf16(sums[2 * i + j]));
+      ups[i + j] = to_float(to_bf16(sums[2 * i + kSwigluGroup + j]));
+    }
   }
+  for (int i = 0; i < count / 2; ++i) y[i] = to_bf16(gates[i] / (1.0f + exp_f32(-gates[i])) * ups[i]);
 }
 
 }  // namespace
@@ -29,13 +30,6 @@ void swiglu_reference(const bf16* gate_up, int rows, int n, bf16* y) {
   }
 }
 
-void swiglu_cpu(ThreadPool& pool, const bf16* gate_up, int rows, int n, bf16* y) {
-  pool.parallel_for(rows, std::max<int64_t>(1, kGrainElements / n), [=](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const bf16* gate = gate_up + row * 2 * n;
-      run_per_isa<swiglu_range>(gate, gate + n, int64_t(n), y + row * n);
-    }
-  });
-}
+void swiglu_of_sums(const float* sums, int count, bf16* y) { run_per_isa<of_sums>(sums, count, y); }
 
 }  // namespace detinfer

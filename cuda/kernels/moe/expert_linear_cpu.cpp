@@ -3,6 +3,7 @@
 
 #include "core/thread_pool.h"
 #include "kernels/linear/linear_panel.h"
+#include "kernels/mlp/swiglu.h"
 #include "kernels/moe/moe.h"
 
 namespace detinfer {
@@ -40,23 +41,23 @@ void list_tiles(const RouteSpec& spec, const ExpertRoutes& routes, int n, std::v
   }
 }
 
-/// Computes a tile. At the ends of an expert a panel may hold outputs of its neighbours, which are dropped.
-void run_tile(const ExpertTile& tile, const PackedMatrix& w, const ChainRow* entries, int n, bf16* y) {
+/// Computes a tile and calls store(entry, first output, sums, outputs) for its entries. At the ends of an expert a
+/// panel may hold outputs of its neighbours, which are dropped.
+template <class Store>
+void run_tile(const ExpertTile& tile, const PackedMatrix& w, const ChainRow* entries, int n, const Store& store) {
   float buffer[kTileRows * kPanelColumns];
   multiply_panel(w, tile.panel, entries + tile.first_entry, tile.entries, buffer);
   const int panel_begin = tile.panel * kPanelColumns, expert_begin = tile.expert * n;
   const int begin = std::max(panel_begin, expert_begin);
   const int end = std::min(panel_begin + kPanelColumns, expert_begin + n);
   for (int i = 0; i < tile.entries; ++i) {
-    const float* sums = buffer + i * kPanelColumns + (begin - panel_begin);
-    std::transform(sums, sums + (end - begin), y + int64_t(tile.first_entry + i) * n + (begin - expert_begin), to_bf16);
+    store(tile.first_entry + i, begin - expert_begin, buffer + i * kPanelColumns + (begin - panel_begin), end - begin);
   }
 }
 
-}  // namespace
-
-void expert_linear_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,
-                       bool gather, const PackedMatrix& w, bf16* y) {
+template <class Store>
+void run(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
+         const PackedMatrix& w, const Store& store) {
   const int entry_count = rows * spec.top_k, n = w.n / spec.experts;
   static thread_local Scratch scratch;
   PreparedRows& prepared = scratch.prepared;
@@ -71,7 +72,25 @@ void expert_linear_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpe
   const int64_t largest_tile = int64_t(std::min(rows, kTileRows)) * kPanelColumns * w.padded_k();
   pool.parallel_for(int64_t(scratch.tiles.size()), std::max<int64_t>(1, kGrainWork / largest_tile),
                     [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) run_tile(tiles[i], w, entries, n, y);
+    for (int64_t i = begin; i < end; ++i) run_tile(tiles[i], w, entries, n, store);
+  });
+}
+
+}  // namespace
+
+void expert_linear_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,
+                       bool gather, const PackedMatrix& w, bf16* y) {
+  const int n = w.n / spec.experts;
+  run(pool, x, rows, spec, routes, gather, w, [=](int64_t entry, int first, const float* sums, int count) {
+    std::transform(sums, sums + count, y + entry * n + first, to_bf16);
+  });
+}
+
+void expert_linear_swiglu_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec,
+                              const ExpertRoutes& routes, const PackedMatrix& w, bf16* y) {
+  const int n = w.n / spec.experts;
+  run(pool, x, rows, spec, routes, true, w, [=](int64_t entry, int first, const float* sums, int count) {
+    swiglu_of_sums(sums, count, y + (entry * n + first) / 2);
   });
 }
 

@@ -15,13 +15,14 @@ void check_expert_outputs(int n) {
 }
 
 void run_expert_linear(const ExpertSchedule& schedule, const bf16* x, int rows, const RouteSpec& spec,
-                       const ExpertRoutes& routes, bool gather, const DeviceMatrix& w, bf16* y, cudaStream_t stream) {
+                       const ExpertRoutes& routes, bool gather, const DeviceMatrix& w, bf16* y, bool swiglu,
+                       cudaStream_t stream) {
   static_assert(kExpertTileCount == 2, "a launcher for each");
   constexpr decltype(&expert::launch_tile<0>) kLaunchers[] = {expert::launch_tile<0>, expert::launch_tile<1>};
   const CUtensorMap map = tensor_map_2d(w.data, w.k, w.n, w.k, 64, schedule.outputs);
   const bool stream_weights = rows * spec.top_k <= spec.experts * schedule.entries / 2;
   const expert::Arguments arguments{
-      x, gather ? routes.row : nullptr, routes.first, y, w.n / spec.experts, w.k, stream_weights, schedule};
+      x, gather ? routes.row : nullptr, routes.first, y, w.n / spec.experts, w.k, swiglu, stream_weights, schedule};
   kLaunchers[schedule.tile](map, arguments, stream);
 }
 
@@ -31,7 +32,16 @@ void expert_linear_cuda(const bf16* x, int rows, const RouteSpec& spec, const Ex
   if (rows == 0) return;
   const ExpertSchedule schedule =
       choose_expert_schedule(rows, spec.experts, spec.top_k, w.n / spec.experts, w.k, multiprocessors());
-  run_expert_linear(schedule, x, rows, spec, routes, gather, w, y, stream);
+  run_expert_linear(schedule, x, rows, spec, routes, gather, w, y, false, stream);
+}
+
+void expert_linear_swiglu_cuda(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,
+                               const DeviceMatrix& w, bf16* y, cudaStream_t stream) {
+  const int n = w.n / spec.experts;
+  check_expert_outputs(n / 2);
+  if (rows == 0) return;
+  run_expert_linear(choose_expert_schedule(rows, spec.experts, spec.top_k, n, w.k, multiprocessors()), x, rows, spec,
+                    routes, true, w, y, true, stream);
 }
 
 }  // namespace detinfer

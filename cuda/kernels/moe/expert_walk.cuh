@@ -20,6 +20,8 @@ struct Arguments {
   bf16* y;
   /// Of an expert's matrix.
   int n, k;
+  /// y is SwiGLU of outputs that are gates and ups in groups.
+  bool swiglu;
   /// Whether most weights are read by one tile.
   bool stream;
   ExpertSchedule schedule;

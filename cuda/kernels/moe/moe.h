@@ -63,6 +63,10 @@ void route_experts_cpu(ThreadPool& pool, const float* logits, int rows, const Ro
                        const ExpertRoutes& routes);
 void expert_linear_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,
                        bool gather, const PackedMatrix& w, bf16* y);
+/// SwiGLU of the linear of gathered rows. @param w of each expert, rows of gate and up in groups (kernels/mlp/swiglu.h)
+/// @param y [rows · top_k][n / 2]
+void expert_linear_swiglu_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec,
+                              const ExpertRoutes& routes, const PackedMatrix& w, bf16* y);
 void combine_experts_cpu(ThreadPool& pool, const bf16* y, int rows, int n, const RouteSpec& spec,
                          const ExpertRoutes& routes, bf16* out);
 

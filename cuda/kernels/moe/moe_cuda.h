@@ -20,6 +20,11 @@ void check_expert_outputs(int n);
 void expert_linear_cuda(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
                         const DeviceMatrix& w, bf16* y, cudaStream_t stream);
 
+/// SwiGLU of such a linear of gathered rows, without a pass of its own. @param w of each expert, rows of gate and up in
+/// groups (kernels/mlp/swiglu.h) @param y [rows · top_k][n / 2] @throws Error as check_expert_outputs(), kEngineFailed
+void expert_linear_swiglu_cuda(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,
+                               const DeviceMatrix& w, bf16* y, cudaStream_t stream);
+
 /// @param y aligned to 16 bytes @param routes as for expert_linear_cuda()
 /// @throws Error as check_expert_outputs(), kEngineFailed
 void combine_experts_cuda(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes, bf16* out,

@@ -6,7 +6,9 @@
 
 namespace detinfer {
 
+/// @param swiglu y is SwiGLU of the outputs, half as many
 void run_expert_linear(const ExpertSchedule& schedule, const bf16* x, int rows, const RouteSpec& spec,
-                       const ExpertRoutes& routes, bool gather, const DeviceMatrix& w, bf16* y, cudaStream_t stream);
+                       const ExpertRoutes& routes, bool gather, const DeviceMatrix& w, bf16* y, bool swiglu,
+                       cudaStream_t stream);
 
 }  // namespace detinfer

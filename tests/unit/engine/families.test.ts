@@ -134,6 +134,8 @@ describe('layers of a mixture of experts', () => {
     ['no number of experts', { num_experts: null }, 'num_experts is missing'],
     ['two numbers of experts', { num_local_experts: 8 }, 'num_experts disagrees with num_local_experts'],
     ['no width of an expert', { moe_intermediate_size: null }, 'moe_intermediate_size is missing'],
+    ['a ragged expert', { moe_intermediate_size: 60 }, /moe_intermediate_size 60 \(it must be a multiple of 8\)/],
+    ['a ragged MLP', { intermediate_size: 100 }, /intermediate_size 100 \(it must be a multiple of 8\)/],
     ['a layer that is not there', { mlp_only_layers: [2] }, /mlp_only_layers.0 is 2; it must be .* from 0 to 1/],
     ['no list of layers', { mlp_only_layers: 1 }, 'mlp_only_layers is 1; it must be a list'],
     ['no step', { decoder_sparse_step: 0 }, 'decoder_sparse_step is 0'],
