@@ -16,7 +16,7 @@ const readCode = (path) => readFileSync(join(ROOT, path), 'utf8');
 const problems = [];
 
 const documents = ['README.md', 'CONTRIBUTING.md', ...namesIn(join(docsRoot, 'docs'), '.md').map((name) => `docs/${name}`)];
-const isFlag = flagTest();
+const isFlag = await flagTest();
 for (const document of documents) {
   const text = readDoc(document);
   checkFlags(document, text);
@@ -37,13 +37,13 @@ console.log(`docs: ${documents.length} files checked, ${problems.length} problem
 process.exitCode = problems.length === 0 ? 0 : 1;
 
 /** Whether a word is a flag of a detinfer command, refused ones included, or of a tool that the scripts call. */
-function flagTest() {
+async function flagTest() {
   const own = new Set(['--help', '--version']);
   const collect = (command) => {
     for (const { short, long } of command.options) own.add(short).add(long);
     command.commands.forEach(collect);
   };
-  collect(buildProgram());
+  collect(await buildProgram());
   const tools = namesIn(join(ROOT, 'scripts'), '.mjs').map((name) => readCode(`scripts/${name}`));
   return (name) => own.has(name) || refusal(name) !== undefined || tools.some((text) => text.includes(`'${name}'`));
 }

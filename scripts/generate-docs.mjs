@@ -21,7 +21,7 @@ async function commandLine() {
   const { describeDefault, FLAG_LIST, GROUPS } = await built('cli/server-flags.js');
   const { ACCEPTED_FLAGS, REFUSALS } = await built('cli/sglang-flags.js');
   const { buildProgram } = await built('cli/main.js');
-  const commands = buildProgram().commands.filter((command) => command.name() !== 'launch');
+  const commands = (await buildProgram()).commands.filter((command) => command.name() !== 'launch');
   return {
     'launch flags': GROUPS.map((group) => groupTable(group, FLAG_LIST.filter((flag) => flag.group === group), describeDefault)).join('\n\n'),
     'accepted flags': table(

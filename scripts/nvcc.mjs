@@ -20,7 +20,8 @@ function isFresh() {
   const [, list] = /:\s([^]*)/.exec(readFileSync(dependencies, 'utf8'));
   const files = list.replace(/\\\n/g, ' ').split(/\s+/).filter(Boolean);
   const built = statSync(object).mtimeMs;
-  return files.every((file) => modified(file) < built) && modified('binding.gyp') < built;
+  // In a copy of the project it names the files of the original, which say nothing about this one's.
+  return files.includes(source) && files.every((file) => modified(file) < built) && modified('binding.gyp') < built;
 }
 
 if (isFresh()) {

@@ -34,9 +34,8 @@ const NATIVE_BENCH = {
 };
 
 /** `detinfer bench`: exit code 0 when all went well, 1 when requests failed, 2 when nothing could be measured. */
-export function benchCommand(): Command {
-  const command = new Command('bench').description('measure a server, the engine or its kernels');
-  return exitWithTwoOnBadFlags(command)
+export function defineBench(command: Command): void {
+  exitWithTwoOnBadFlags(command)
     .addCommand(servingCommand())
     .addCommand(decodeCommand())
     .addCommand(kernelsCommand());

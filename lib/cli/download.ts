@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { isRepoName } from '../hub/names.js';
 import { DetinferError } from '../protocol/errors.js';
 import { addFlags } from './client-command.js';
@@ -7,14 +7,12 @@ import { createLog } from './log.js';
 import { DEFAULT_REVISION, fromHub } from './model-source.js';
 
 /** `detinfer download`: brings a model into the cache and prints its folder, alone on standard output. */
-export function downloadCommand(): Command {
-  const command = new Command('download')
-    .description('download a model of the hub into the cache, and print the folder that it is in')
-    .argument('<model>', 'name on the hub: organization/model');
+export function defineDownload(command: Command): void {
+  command.argument('<model>', 'name on the hub: organization/model');
   addFlags(command, [
     { flags: '--revision <name>', help: 'branch, tag or commit', preset: DEFAULT_REVISION, parse: text() },
   ]);
-  return command.action(async (model: string) => {
+  command.action(async (model: string) => {
     if (!isRepoName(model)) {
       throw new DetinferError('INVALID_FLAG', `'${model}' is no name of a model on the hub, such as Qwen/Qwen3-8B.`);
     }

@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { chooseDevice } from '../engine/probe.js';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import type { Log } from '../server/context.js';
@@ -20,15 +20,13 @@ const INTERRUPTED = 130;
 const ONE_KEYPRESS_MS = 300;
 
 /** `detinfer launch`: serves until a signal (exit code 0) or the end of the engine (exit code 1). */
-export function launchCommand(): Command {
-  const command = new Command('launch')
-    .description('serve a model over HTTP with the API and the flags of sglang.launch_server')
-    .addHelpText(
-      'after',
-      "\nSGLang's other flags are refused, or accepted with a note where there is nothing to set; docs/cli.md lists them.",
-    );
+export function defineLaunch(command: Command): void {
+  command.addHelpText(
+    'after',
+    "\nSGLang's other flags are refused, or accepted with a note where there is nothing to set; docs/cli.md lists them.",
+  );
   const options = addLaunchOptions(command, DEMO_MODEL_PATH);
-  return command.action(async () => {
+  command.action(async () => {
     process.exitCode = await launch(options(chooseDevice));
   });
 }

@@ -1,15 +1,14 @@
 import { Command, CommanderError } from 'commander';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
-import { benchCommand } from './bench.js';
-import { downloadCommand } from './download.js';
+import { COMMANDS } from './commands.js';
 import { describeError, fromCommander } from './errors.js';
-import { launchCommand } from './launch.js';
 import { PACKAGE_VERSION } from './package.js';
-import { testCommand } from './test.js';
-import { verifyCommand } from './verify.js';
 
-/** The whole command line; docs/cli.md and its check are made from it, too. */
-export function buildProgram(): Command {
+/**
+ * The command line; docs/cli.md and its check are made from it, too.
+ * @param argv commands that do not occur in it have no flags and no action; null: all are complete
+ */
+export async function buildProgram(argv: string[] | null = null): Promise<Command> {
   const program = new Command('detinfer')
     .description('Deterministic LLM inference: the same prompt gives the same bits, alone or in any batch, cached or not.')
     .version(`detinfer ${PACKAGE_VERSION} (${NUMERIC_CONTRACT})`, '-V, --version', 'print the version and the numeric contract')
@@ -17,12 +16,12 @@ export function buildProgram(): Command {
     .exitOverride()
     // Errors are printed once, by `main`.
     .configureOutput({ outputError: () => {} });
-  return program
-    .addCommand(launchCommand().copyInheritedSettings(program))
-    .addCommand(downloadCommand().copyInheritedSettings(program))
-    .addCommand(testCommand())
-    .addCommand(verifyCommand())
-    .addCommand(benchCommand());
+  for (const { name, aliases, description, load } of COMMANDS) {
+    const command = new Command(name).aliases(aliases).description(description).copyInheritedSettings(program);
+    program.addCommand(command);
+    if (argv === null || [name, ...aliases].some((each) => argv.includes(each))) (await load())(command);
+  }
+  return program;
 }
 
 /**
@@ -31,7 +30,8 @@ export function buildProgram(): Command {
  */
 export async function main(argv: string[]): Promise<number> {
   try {
-    await buildProgram().parseAsync(argv, { from: 'user' });
+    const program = await buildProgram(argv);
+    await program.parseAsync(argv, { from: 'user' });
     return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError) {

@@ -1,5 +1,5 @@
 import chalk from 'chalk';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { DetinferError } from '../protocol/errors.js';
 import { MODES } from '../verify/modes/index.js';
 import { createProgress, NO_PROGRESS } from '../verify/progress.js';
@@ -97,17 +97,14 @@ const FLAGS: ClientFlag[] = [
 ];
 
 /** `detinfer test`: exit code 0 when every answer was the same each time, 1 when not, 2 when it could not be tested. */
-export function testCommand(): Command {
-  const command = new Command('test')
-    .alias('test-deterministic')
-    .description('check over HTTP that a server gives the same bits in any batch, cached or not');
+export function defineTest(command: Command): void {
   const summaries = [
     ...MODE_NAMES.map((name) => [name, MODES[name].summary]),
     [BACKENDS_MODE, 'the same requests to one backend after another, every field of the answers'],
   ];
   const modes = summaries.map(([name = '', summary]) => `  ${name.padEnd(12)} ${summary}`).join('\n');
   const codes = 'Exit code 0: every unique count is 1; 1: one is not; 2: could not test.';
-  return addFlags(addTargetFlags(exitWithTwoOnBadFlags(command)), FLAGS)
+  addFlags(addTargetFlags(exitWithTwoOnBadFlags(command)), FLAGS)
     .addHelpText('after', `\nModes:\n${modes}\n\n${codes}`)
     .action(async (launchFlags: string[]) => {
       await setExitCode(() => test(command.opts<Flags>(), launchFlags));

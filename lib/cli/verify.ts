@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { chooseDevice } from '../engine/probe.js';
 import { NUMERIC_CONTRACT } from '../protocol/contract.js';
 import type { Device, LoadFormat, ServerArgs } from '../protocol/server-args.js';
@@ -43,11 +43,9 @@ const FLAGS: ClientFlag[] = [
 ];
 
 /** `detinfer verify`: exit code 0 when an answer is as its receipt says, 1 when not, 2 when it could not be checked. */
-export function verifyCommand(): Command {
-  const command = new Command('verify')
-    .description('compute an answer again from its receipt, on any device, and compare every bit')
-    .argument('<receipt>', 'file with the meta_info.receipt of an answer');
-  return addFlags(exitWithTwoOnBadFlags(command), FLAGS)
+export function defineVerify(command: Command): void {
+  command.argument('<receipt>', 'file with the meta_info.receipt of an answer');
+  addFlags(exitWithTwoOnBadFlags(command), FLAGS)
     .addHelpText('after', '\nExit code 0: VERIFIED; 1: DIFFERENT, with the first token that is; 2: could not check.')
     .action(async (path: string) => {
       await setExitCode(() => verify(path, command.opts<Flags>()));

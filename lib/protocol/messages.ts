@@ -103,6 +103,7 @@ export interface EngineInfo {
   threads: number;
 }
 
+/** Messages travel as JSON, so every number in them is finite. */
 export type ToWorker =
   | { type: 'start'; args: ServerArgs }
   | { type: 'submit'; requests: WorkerRequest[] }

@@ -1,5 +1,5 @@
 import type { TokenLogprob } from '../protocol/messages.js';
-import { JsonList } from './json-list.js';
+import { JsonList } from './growing-json.js';
 import type { LogprobOptions } from './validate.js';
 
 /** Text of one token by itself. */

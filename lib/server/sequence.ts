@@ -2,7 +2,7 @@ import type { FinishReason, RequestEvent, TokenLogprob, WorkerRequest } from '..
 import type { Receipt } from '../receipt/receipt.js';
 import type { IncrementalDetokenizer } from '../tokenizer/incremental-detokenizer.js';
 import type { Tokenizer } from '../tokenizer/tokenizer.js';
-import { JsonList } from './json-list.js';
+import { JsonList, JsonString } from './growing-json.js';
 import { LogprobJson } from './logprob-json.js';
 import type { Receipts } from './receipts.js';
 import { type Released, StopMatcher } from './stop-matcher.js';
@@ -47,6 +47,7 @@ export class Sequence {
   private readonly logprobs: LogprobJson | null;
   private readonly keepsEntries: boolean;
   private readonly tokensJson = new JsonList();
+  private readonly textJson = new JsonString();
   /** Of the output, for the receipt. */
   private readonly receiptLogprobs: number[] = [];
 
@@ -111,7 +112,7 @@ export class Sequence {
   render(index?: number): string {
     const { worker } = this.spec;
     let json = '{';
-    if (this.detokenizer) json += `"text":${JSON.stringify(this.text)},`;
+    if (this.detokenizer) json += `"text":${this.textJson},`;
     json += `"output_ids":${this.tokensJson},"meta_info":{"id":${JSON.stringify(this.rid)}`;
     json += `,"finish_reason":${JSON.stringify(this.finish)}`;
     json += `,"prompt_tokens":${worker.inputIds.length},"completion_tokens":${this.tokens.length}`;
@@ -140,7 +141,10 @@ export class Sequence {
 
   /** @returns whether a stop string ended the sequence. */
   private release({ text, matched }: Released): boolean {
-    this.text += text;
+    if (text !== '') {
+      this.text += text;
+      this.textJson.push(text);
+    }
     if (matched === null) return false;
     this.finishAs({ type: 'stop', matched });
     return true;

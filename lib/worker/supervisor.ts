@@ -99,7 +99,7 @@ class WorkerProcess implements WorkerHandle {
     });
     // Node's flags are the parent's own business: a debugger's port, for one, cannot be shared. What native code
     // prints goes to standard error, since standard output belongs to the parent.
-    this.child = fork(ENTRY, [], { serialization: 'advanced', execArgv: [], stdio: ['ignore', 2, 2, 'ipc'] });
+    this.child = fork(ENTRY, [], { execArgv: [], stdio: ['ignore', 2, 2, 'ipc'] });
     this.child.on('message', (message) => this.receive(message as FromWorker, args.watchdogTimeout));
     this.ended = this.watchEnd();
     this.send({ type: 'start', args });

@@ -371,6 +371,15 @@ void other_head_dims(const std::string& backend) {
   }
 }
 
+/// What scripts/sanitize.mjs runs: prefill and decoding, splits of one sequence and of none, in both head dimensions.
+void small_case(const std::string& backend) {
+  for (const Shape& shape : {Shape{6, 2, 128, 16}, Shape{10, 1, 64, 256}}) {
+    const Step step(shape, {{1100, 1}, {700, 60}, {40, 40}, {100, 1}, {600, 1}}, Operands::kNormal, Operands::kNormal,
+                    bf16{0x7F7F}, 7);
+    check_same(OnGpu(backend, step).run(step.slices), step.on_cpu(), shape.text());
+  }
+}
+
 void refusals(const std::string& backend) {
   const AttentionLimits limits{2, 64, 8, 4};
   auto make = [&](int heads, PagedKvLayout kv) { make_attention_backend(backend, kv, heads, 8, limits); };
@@ -394,6 +403,7 @@ std::vector<Test> tests_of_backend() {
           {"f32 outputs equal the reference", [] { f32_equals_reference(kName); }},
           {"ragged steps equal the CPU", [] { ragged_steps(kName); }},
           {"a graph follows the plan", [] { graph_follows_the_plan(kName); }},
+          {"a small case of every kernel", [] { small_case(kName); }},
           {"large steps equal the CPU", [] { large_steps(kName); }},
           {"refuses what it can't do", [] { refusals(kName); }}};
 }

@@ -131,6 +131,22 @@ void every_tile_equals_cpu() {
   }
 }
 
+/// What scripts/sanitize.mjs runs.
+void small_case() {
+  std::mt19937_64 random(13);
+  const Problem problem(Operands::kNormal, 70, 272, 136, random);
+  std::vector<float> expected(size_t(problem.rows) * problem.n);
+  linear_reference(problem.x_host.data(), problem.rows, problem.w_host.data(), problem.n, problem.k,
+                   problem.bias_host.data(), expected.data());
+  std::vector<bf16> activated(expected.size() / 2);
+  linear_swiglu_cpu(pool(), problem.x_host.data(), problem.rows,
+                    pack_matrix(pool(), problem.w_host.data(), problem.n, problem.k), activated.data());
+  for_each_schedule(problem.rows, problem.n, problem.k, [&](const LinearSchedule& schedule) {
+    problem.check(schedule, true, rounded(expected), LinearOutput::kBf16, "a small case");
+    problem.check(schedule, false, activated, LinearOutput::kSwiglu, "a small case");
+  });
+}
+
 void mma_chain_equals_reference() {
   std::mt19937_64 random(12);
   for (Operands kind : kAllOperands) {
@@ -280,6 +296,7 @@ extern const TestTable kCudaLinearTests = {"cuda linear",
                                             {"a chain of mma.sync equals the reference", mma_chain_equals_reference},
                                             {"large shapes equal the chain of mma.sync", large_shapes_equal_mma_chain},
                                             {"launches overlap safely", launches_overlap_safely},
-                                            {"ragged gates are refused", ragged_gates_are_refused}}};
+                                            {"ragged gates are refused", ragged_gates_are_refused},
+                                            {"a small case of every kernel", small_case}}};
 
 }  // namespace detinfer::testing

@@ -206,6 +206,19 @@ void experts_equal_reference() {
   }
 }
 
+/// What scripts/sanitize.mjs runs.
+void small_case() {
+  std::mt19937_64 random(45);
+  const Shape shape{{8, 2, true}, 40, 144, 72};
+  const auto logits = draw_logits(RouterLogits::kNormal, shape.rows, shape.spec, random);
+  Routes expected(shape.rows, shape.spec);
+  DeviceRoutes actual(shape.rows, shape.spec);
+  route_experts_reference(logits.data(), shape.rows, shape.spec, expected.view());
+  route_experts_cuda(DeviceBuffer<float>(logits).data(), shape.rows, shape.spec, actual.view(), nullptr);
+  check_routes(actual, expected, named(shape.spec, shape.rows));
+  compare_experts(shape, Operands::kNormal, RouterLogits::kNormal, random);
+}
+
 /// Entry i of the gathered rows is row `row[i]` of x.
 __global__ void gather(const bf16* x, const int32_t* row, int k, bf16* to) {
   for (int i = threadIdx.x; i < k; i += blockDim.x) to[int64_t(blockIdx.x) * k + i] = x[int64_t(row[blockIdx.x]) * k + i];
@@ -359,6 +372,7 @@ void a_graph_follows_its_logits() {
 extern const TestTable kCudaMoeTests = {"cuda moe",
                                         {{"routes equal reference", routes_equal_reference},
                                          {"experts equal reference", experts_equal_reference},
+                                         {"a small case of every kernel", small_case},
                                          {"large shapes equal the chain of mma.sync", large_shapes_equal_mma_chain},
                                          {"ragged outputs are refused", ragged_outputs_are_refused},
                                          {"a graph follows its logits", a_graph_follows_its_logits}}};

@@ -214,6 +214,15 @@ void random_batches() {
   }
 }
 
+/// What scripts/sanitize.mjs runs: requests of every kind, over vocabularies of one part and of several.
+void small_case() {
+  std::mt19937_64 random(57);
+  for (const auto& [rows, n] : {std::pair{24, 300}, std::pair{6, 9000}}) {
+    CudaSampler sampler(n, rows);
+    check_batch(sampler, Batch(rows, n, random), std::to_string(rows) + " rows of " + std::to_string(n));
+  }
+}
+
 void full_vocabularies() {
   std::mt19937_64 random(52);
   for (int n : {151936, 128256, 151935, 262144}) {
@@ -384,6 +393,7 @@ void every_parameter_matters() {
 extern const TestTable kCudaSamplerTests = {
     "cuda sampler",
     {{"random batches", random_batches},
+     {"a small case of every kernel", small_case},
      {"full vocabularies", full_vocabularies},
      {"rows do not depend on the batch", rows_do_not_depend_on_the_batch},
      {"graph follows the requests", graph_follows_the_requests},

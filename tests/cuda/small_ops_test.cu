@@ -348,6 +348,9 @@ void chains_in_a_graph() {
   for (int rows : {1, 3, 64, 700}) chained_launches(rows, rows > 64 ? 3 : 24);
 }
 
+/// What scripts/sanitize.mjs runs.
+void small_case() { chained_launches(3, 2); }
+
 void refusals() {
   CHECK(MESSAGE_OF(Error, rms_norm_cuda(nullptr, 1, 7, nullptr, 0.0f, nullptr, nullptr)).find("not 7") != std::string::npos);
   CHECK(MESSAGE_OF(Error, rms_norm_cuda(nullptr, 1, 32770, nullptr, 0.0f, nullptr, nullptr)).find("not 32770") !=
@@ -364,6 +367,7 @@ extern const TestTable kCudaSmallOpsTests = {"cuda small ops",
                                               {"rope equals its reference", rope_equals_reference},
                                               {"rows are copied", rows_are_copied},
                                               {"chains of early starts in a graph", chains_in_a_graph},
+                                              {"a small case of every kernel", small_case},
                                               {"refuses what it can't do", refusals}}};
 
 }  // namespace detinfer::testing

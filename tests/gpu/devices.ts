@@ -35,6 +35,24 @@ const ALL_CHUNKS = [1, 7, 64, 128, 129, 500, 512, 1000, 8192];
 const ALL_BATCHES = [1, 2, 3, 4, 7, 8, 9, 16, 31, 32, 64, 65, 100, 128, 129, 200, 255, 256];
 const BATCH_CONTEXT = 96;
 
+/** Two layers of a Qwen3 of other widths than those of 8B: hidden, intermediate, heads, and whether embeddings are tied. */
+function twoLayers([hidden, intermediate, heads, tied]: [number, number, number, boolean]): Subject {
+  return {
+    folder: join(FIXTURES, 'qwen3-8b-shape'),
+    loadFormat: 'dummy',
+    jsonModelOverrideArgs: JSON.stringify({
+      num_hidden_layers: 2,
+      hidden_size: hidden,
+      intermediate_size: intermediate,
+      num_attention_heads: heads,
+      tie_word_embeddings: tied,
+    }),
+    length: 130,
+    chunks: [1, 64, 130],
+    batches: [1, 5, 32],
+  };
+}
+
 const SUBJECTS: Readonly<Record<string, Subject>> = {
   demo: { folder: MODEL_FOLDERS.demo!, loadFormat: 'auto', length: 1300, chunks: ALL_CHUNKS, batches: ALL_BATCHES },
   'qwen3-tiny': {
@@ -96,6 +114,10 @@ const SUBJECTS: Readonly<Record<string, Subject>> = {
     chunks: [1, 64],
     batches: [1, 4],
   },
+  'layers of qwen3-1.7b': twoLayers([2048, 6144, 16, true]),
+  'layers of qwen3-4b': twoLayers([2560, 9728, 32, true]),
+  'layers of qwen3-14b': twoLayers([5120, 17408, 40, false]),
+  'layers of qwen3-32b': twoLayers([5120, 25600, 64, false]),
 };
 
 const SAMPLES: SampleSpec[] = [

@@ -40,6 +40,8 @@ class Shown {
 export abstract class OpenAIAnswer implements AnswerForm {
   private readonly created = Math.floor(Date.now() / 1000);
   private readonly shown: Shown[];
+  /** What all chunks begin with, up to the fingerprint. */
+  private chunkHead: string | null = null;
 
   constructor(
     protected readonly generation: Generation,
@@ -58,10 +60,16 @@ export abstract class OpenAIAnswer implements AnswerForm {
     return this.generation.sequences[0]!.weightVersion;
   }
 
+  /** Known for sure once the request has begun: it may have waited for other weights. */
+  private get fingerprint(): string {
+    return `${NUMERIC_CONTRACT}:${this.weightVersion}`;
+  }
+
   whole(): string {
     const choices = this.generation.sequences.map((_, index) => this.choice(index, this.take(index)));
     return JSON.stringify({
       ...this.head(this.objects.whole),
+      system_fingerprint: this.fingerprint,
       choices,
       usage: this.usage(),
       metadata: { weight_version: this.weightVersion },
@@ -104,14 +112,16 @@ export abstract class OpenAIAnswer implements AnswerForm {
 
   private head(object: string): object {
     const { id, model } = this.options;
-    const fingerprint = `${NUMERIC_CONTRACT}:${this.weightVersion}`;
-    return { id, object, created: this.created, model, system_fingerprint: fingerprint };
+    return { id, object, created: this.created, model };
   }
 
   private chunk(choices: object[], withUsage: boolean): string {
     const { includeUsage, continuousUsage } = this.options;
-    const usage = includeUsage || continuousUsage ? { usage: withUsage ? this.usage() : null } : {};
-    return JSON.stringify({ ...this.head(this.objects.chunk), choices, ...usage });
+    this.chunkHead ??= JSON.stringify(this.head(this.objects.chunk)).slice(0, -1);
+    let json = `${this.chunkHead},"system_fingerprint":${JSON.stringify(this.fingerprint)}`;
+    json += `,"choices":${JSON.stringify(choices)}`;
+    if (includeUsage || continuousUsage) json += `,"usage":${withUsage ? JSON.stringify(this.usage()) : 'null'}`;
+    return `${json}}`;
   }
 
   /** The copies of a prompt share its tokens. */
