@@ -1,20 +1,21 @@
-// Decoding: one row of a sequence against one split of its keys, for the query heads that share a KV head. There is one
-// thread block to a multiprocessor, and its warps have three jobs, so that none waits for another's latencies. The
-// producers (producer.cuh) are dealt splits and bring their tiles of 128 keys, then those of their values, through a
-// ring that runs on into the next split. Eight warps compute (rows.cuh). Four count finished splits and merge those of a
-// sequence, in order, once all are there (merge.cuh). They meet in shared memory, which is described here.
+// Decoding: one row of a sequence against one split of its keys, for the query heads that share a KV head. There is
+// one thread block to a multiprocessor, and its warps have three jobs, so that none waits for another's latencies.
+// Producers (producer.cuh) are dealt splits and bring their tiles of 128 keys, then those of their values, through a
+// ring that runs on into the next split. Eight warps compute (rows.cuh). Four count finished splits and merge those of
+// a sequence, in order, once all are there (merge.cuh). They meet in shared memory, which is described here.
 //
-// Backends differ in how tiles get there: a Loader<D, kOctets> of theirs says so.
-//   kWarps          producing warps
-//   kPadded         whether heads may have less than D columns; else args.head_dim is D
-//   kTileArrivals, kTaskArrivals   arrivals that complete a tile, a task with its queries
-//   wait(barrier, parity)          waits until the phase with this parity has ended
-//   Source          where keys and values are; a kernel parameter
-//   Loader(source, args, memory)   by all lanes of a producing warp, like the rest
-//   chunk_shift()   log2 of the keys, at most 128, for which it is told where they begin
-//   hand_over(task, slots)         once its slot is empty, gives the other warps a task and its queries; by the first warp
-//   load_tile(values, row, j, ring)   once the ring's stage is empty, brings this warp's part of block j of the keys or
-//                                  values; lane i's `row` is where the split's chunk i begins
+// Backends differ in how tiles get there. A class DecodeLoader<D, kOctets> of each says so:
+//   kWarps                       producing warps
+//   kTileArrivals, kTaskArrivals arrivals at a barrier that complete a tile, or a task with its queries
+//   kPadded                      whether heads may have less than D columns; else args.head_dim is D
+//   barriers_ready()             by the thread that initialised the barriers, before a __syncthreads
+//   wait(barrier, parity)        waits until the phase with this parity has ended
+//   Source                       where keys and values are: a parameter of the kernel
+//   DecodeLoader(source, args, memory, warp), and all below, by all lanes of a producing warp
+//   chunk_shift()                log2 of the keys, at most 128, for which it is told where they begin
+//   hand_over(task, slots)       gives the other warps a task and its queries once the slot is empty; by the first warp
+//   load_tile(values, row, j, ring)   brings the warp's part of block j of keys or values, once the stage is empty;
+//                                lane i's `row` is where the split's chunk i begins
 #pragma once
 
 #include "attention/decode/args.cuh"
@@ -35,8 +36,8 @@ struct DecodeTask {
   int row, keys, split, splits, partial, counter, kv_head, padding;
 };
 
-/// Shared memory in bytes. A tile is pieces of 64 columns: rows of 128 bytes, in which the place of each 16 is exclusive-
-/// ored with the row's number modulo 8, as TMA's 128-byte swizzle does it.
+/// Shared memory in bytes. A tile is pieces of 64 columns: rows of 128 bytes, in which the place of each 16 is xor'ed
+/// with the row's number modulo 8, as TMA's 128-byte swizzle does it.
 /// @tparam D columns of a head, zeros behind head_dim @tparam kOctets 1 for up to 8 query heads to a KV head, 2 for 16
 template <int D, int kOctets>
 struct DecodeShared {

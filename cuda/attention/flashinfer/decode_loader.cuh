@@ -37,8 +37,7 @@ class DecodeLoader {
         warp_(warp),
         unit_(threadIdx.x % 32 % kUnits),
         row_(threadIdx.x % 32 / kUnits),
-        copies_(unit_ * 8 < args.head_dim),
-        policy_(read_once_policy()) {}
+        copies_(unit_ * 8 < args.head_dim) {}
 
   __device__ __forceinline__ static constexpr int chunk_shift() { return kChunkShift; }
 
@@ -77,7 +76,7 @@ class DecodeLoader {
       const bf16* from = pool + (int64_t(y) + row_) * args_.head_dim + unit_ * 8;
 #pragma unroll
       for (int r = 0; r < kChunk; r += kRows, from += step) {
-        copy_16_once((to ^ (r % 8 << 4)) + (chunk * kChunk + r) * 128, from, policy_);
+        copy_16((to ^ (r % 8 << 4)) + (chunk * kChunk + r) * 128, from);
       }
     }
     arrive_when_copied(Shared::full(shared_, ring.stage));
@@ -92,7 +91,6 @@ class DecodeLoader {
   /// The 16 bytes of a row that this lane copies, and its first row.
   const int unit_, row_;
   const bool copies_;
-  const uint64_t policy_;
 };
 
 }  // namespace detinfer::flashinfer
