@@ -30,8 +30,9 @@ class DecodeProducer {
       hand_over(record.task);
       const int blocks = (record.task.keys + kBlockKeys - 1) / kBlockKeys;
       load_tiles(false, record.row, blocks);
+      const Record next = read(int(gridDim.x) + tell(taken));
       load_tiles(true, record.row, blocks);
-      record = read(int(gridDim.x) + tell(taken));
+      record = next;
     }
     hand_over({});
     if (warp_ == 0) leave();
@@ -58,7 +59,7 @@ class DecodeProducer {
   }
 
   __device__ __forceinline__ void hand_over(const DecodeTask& task) {
-    if (warp_ == 0) loader_.hand_over(task, slots_);
+    loader_.hand_over(task, slots_);
     slots_.advance();
   }
 
