@@ -1,13 +1,12 @@
 #include "attention/flashinfer/flashinfer.h"
 
 #include "attention/device_plan.cuh"
-#include "attention/flashinfer/kernel.cuh"
+#include "attention/flashinfer/kernels.cuh"
 #include "attention/split_workspace.cuh"
+#include "core/launch.cuh"
 
 namespace detinfer {
 namespace {
-
-using flashinfer::FlashinferArgs;
 
 /// Columns of a kernel that has room for a head's: the ones behind them are zeros, which change no chain.
 int columns_of(int head_dim) { return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256; }
@@ -21,11 +20,11 @@ auto with_columns(int columns, const Function& f) {
 }
 
 int tile_rows_of(int columns) {
-  return with_columns(columns, [](auto d) { return flashinfer::kTileRows<decltype(d)::value>; });
+  return with_columns(columns, [](auto d) { return flashinfer::tile_rows<decltype(d)::value>(); });
 }
 
 int total_floats_of(int columns) {
-  return with_columns(columns, [](auto d) { return flashinfer::kTotalFloats<decltype(d)::value>; });
+  return with_columns(columns, [](auto d) { return flashinfer::total_floats<decltype(d)::value>(); });
 }
 
 class FlashinferAttention : public AttentionBackend {
@@ -34,8 +33,8 @@ class FlashinferAttention : public AttentionBackend {
       : kv_(kv),
         heads_(heads),
         columns_(columns_of(kv.head_dim)),
-        // A block may look two rounds past the last decode record before it knows that there is none.
-        plan_(kv, heads, limits, 2 * hopper_multiprocessors("flashinfer"), tile_rows_of(columns_)),
+        // A block may look one round past the last decode record before it knows that there is none.
+        plan_(kv, heads, limits, hopper_multiprocessors("flashinfer"), tile_rows_of(columns_)),
         splits_(kv, heads, limits),
         totals_(CudaMemory::kDevice, int64_t(multiprocessor_count()) * total_floats_of(columns_)) {}
 
@@ -46,26 +45,37 @@ class FlashinferAttention : public AttentionBackend {
  private:
   void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
               cudaStream_t stream) const override {
-    flashinfer::StepArgs step;
-    step.plan = plan_.words();
-    step.split_words = plan_.layout().split_words;
-    step.tiles = plan_.tiles();
-    step.tile_count = plan_.planned().tiles;
-    step.pages = plan_.pages();
-    step.q = q;
-    step.out = out;
-    step.out_f32 = out_f32;
-    step.partial_rules = splits_.rules();
-    step.partial_sums = splits_.sums();
-    step.counters = splits_.counters();
-    step.queue = splits_.queue();
-    step.heads = heads_;
-    step.kv_heads = kv_.kv_heads;
-    step.page_shift = plan_.layout().page_shift;
-    step.scale = attention_scale(kv_.head_dim);
-    // A step without work now may stand in a graph.
-    const FlashinferArgs args = {step, keys, values, kv_.head_dim, totals_.data()};
-    with_columns(columns_, [&](auto d) { flashinfer::launch_step<decltype(d)::value>(args, stream); });
+    with_columns(columns_, [&](auto d) {
+      constexpr int kColumns = decltype(d)::value;
+      if (plan_.planned().tiles > 0) {
+        flashinfer::launch_prefill<kColumns>(prefill_args(q, keys, values, out, out_f32), stream);
+      }
+      if (plan_.planned().splits > 0) {
+        const auto args = attention::decode_args(kv_, heads_, plan_, splits_, q, out, out_f32);
+        flashinfer::launch_decode<kColumns>(args, keys, values, stream);
+      }
+    });
+  }
+
+  flashinfer::PrefillArgs prefill_args(const bf16* q, const bf16* keys, const bf16* values, bf16* out,
+                                       float* out_f32) const {
+    flashinfer::PrefillArgs args;
+    args.tiles = plan_.tiles();
+    args.tile_count = plan_.planned().tiles;
+    args.pages = plan_.pages();
+    args.q = q;
+    args.keys = keys;
+    args.values = values;
+    args.out = out;
+    args.out_f32 = out_f32;
+    args.queue = splits_.queue();
+    args.heads = heads_;
+    args.kv_heads = kv_.kv_heads;
+    args.head_dim = kv_.head_dim;
+    args.page_shift = plan_.layout().page_shift;
+    args.scale = attention_scale(kv_.head_dim);
+    args.totals = totals_.data();
+    return args;
   }
 
   PagedKvLayout kv_;

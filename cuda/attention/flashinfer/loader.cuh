@@ -15,7 +15,7 @@ class Loader {
   static_assert(kWarpKeys == 16);
 
  public:
-  __device__ __forceinline__ Loader(const FlashinferArgs& args, uint8_t* memory)
+  __device__ __forceinline__ Loader(const PrefillArgs& args, uint8_t* memory)
       : args_(args), memory_(memory), shared_(shared_address(memory)), warp_(own_warp()) {}
 
   /// Takes the first piece of work and fills the ring.
@@ -38,7 +38,6 @@ class Loader {
     }
     const uint32_t stage = shared_ + ring_.stage * S::kStage;
     barrier_wait(S::empty(shared_, ring_.stage), ring_.parity ^ 1);
-    if (block_ == 0 && !values_turn_ && split_row_ >= 0) load_queries(stage + S::kStageQueries);
     copy_rows(stage, values_turn_ ? args_.values : args_.keys);
     arrive_when_copied(S::full(shared_, ring_.stage));
     ring_.advance();
@@ -60,26 +59,14 @@ class Loader {
 
   /// The warp copies the plan's record of a number into the slot of the block's n-th piece of work.
   __device__ __forceinline__ void request(int n, int number) {
-    const StepArgs& step = args_.step;
     const uint32_t slot = shared_ + uint32_t(reinterpret_cast<const uint8_t*>(&S::slot(memory_, n)) - memory_);
-    const int tiles = step.tile_count * step.kv_heads;
-    const void* record;
-    int units;
-    if (number < tiles) {
-      record = step.tiles + number / step.kv_heads;
-      units = int(sizeof(PrefillTile)) / 16;
-    } else {
-      record = step.plan + PlanLayout::kHeaderWords + int64_t((number - tiles) / step.kv_heads) * step.split_words;
-      units = step.split_words / 4;
-    }
-    if (lane() == 31) {
+    if (lane() == 0) {
       asm volatile("st.shared.b32 [%0], %1;" ::"r"(slot + 16), "r"(number) : "memory");
       barrier_arrive(S::dealt(shared_, n));
-      return;
+    } else if (lane() == 1) {
+      if (number < args_.tile_count * args_.kv_heads) copy_16(slot, args_.tiles + number / args_.kv_heads);
+      arrive_when_copied(S::dealt(shared_, n));
     }
-    if (lane() == 30) copy_16(slot, step.plan);
-    if (lane() < units) copy_16(slot + 32 + lane() * 16, reinterpret_cast<const uint4*>(record) + lane());
-    arrive_when_copied(S::dealt(shared_, n));
   }
 
   /// The first warp requests the piece of work behind the one being loaded, once.
@@ -91,78 +78,51 @@ class Loader {
 
   /// Begins to load the next piece of work. Without any, blocks_ becomes 0.
   __device__ __forceinline__ void open() {
-    const StepArgs& step = args_.step;
     const Slot& slot = wait_dealt<D>(memory_, shared_, work_number_++);
-    const Work work(step, slot);
+    const int tiles = args_.tile_count * args_.kv_heads;
     // The plan was brought by a copy, see core/launch.cuh; everything else may be of the kernel before.
-    if (work_number_ == 1) wait_unless_idle(work.kind != Work::kNone);
-    kv_head_ = work.kv_head;
+    if (work_number_ == 1) wait_unless_idle(slot.number < tiles);
     block_ = blocks_ = 0;
-    if (work.kind == Work::kNone) {
-      if (threadIdx.x == 0) leave_queue(step, (step.tile_count + slot.header[0]) * step.kv_heads);
+    if (slot.number >= tiles) {
+      if (threadIdx.x == 0) leave_queue(args_, tiles);
       return;
     }
     // Asked for long before it is needed.
-    if (threadIdx.x == 0) taken_ = atomicAdd(step.queue, 1);
+    if (threadIdx.x == 0) taken_ = atomicAdd(args_.queue, 1);
     requested_ = false;
-    int last_key;
-    if (work.kind == Work::kTile) {
-      const auto& tile = reinterpret_cast<const PrefillTile&>(slot.record);
-      last_key = tile.start + tile.positions - 1;
-      pages_ = step.pages + tile.pages;
-      first_key_ = 0;
-      split_row_ = -1;
-    } else {
-      const auto& split = reinterpret_cast<const DecodeSplit&>(slot.record);
-      last_key = split.keys - 1;
-      // The record's pages begin with the split; a page may hold several splits.
-      pages_ = slot.record + kSplitWords;
-      first_key_ = split.split * kSplitKeys & ((1 << step.page_shift) - 1);
-      split_row_ = split.row;
-    }
+    kv_head_ = slot.number % args_.kv_heads;
+    const int last_key = slot.tile.start + slot.tile.positions - 1;
+    pages_ = args_.pages + slot.tile.pages;
     blocks_ = last_key / kBlockKeys + 1;
-    last_page_ = (first_key_ + last_key) >> step.page_shift;
+    last_page_ = last_key >> args_.page_shift;
     page_ = page_of(0);
     next_page_ = page_of(1);
   }
 
-  /// Key of the warp's first row in a block, counted from the beginning of the first page.
-  __device__ __forceinline__ int key_of(int block) const { return first_key_ + block * kBlockKeys + warp_ * kWarpKeys; }
+  /// Key of the warp's first row in a block.
+  __device__ __forceinline__ int key_of(int block) const { return block * kBlockKeys + warp_ * kWarpKeys; }
   /// Its page. What lies behind the last key's page repeats that: those keys are masked.
   __device__ __forceinline__ int page_of(int block) const {
-    return pages_[min(key_of(block) >> args_.step.page_shift, last_page_)];
+    return pages_[min(key_of(block) >> args_.page_shift, last_page_)];
   }
 
   __device__ __forceinline__ void copy_rows(uint32_t stage, const bf16* pool) const {
     if (!copies()) return;
-    const StepArgs& step = args_.step;
-    const int slot = key_of(block_) & ((1 << step.page_shift) - 1), dim = args_.head_dim;
-    const int64_t row = (int64_t(page_) * step.kv_heads + kv_head_ << step.page_shift) + slot + first_row();
+    const int slot = key_of(block_) & ((1 << args_.page_shift) - 1), dim = args_.head_dim;
+    const int64_t row = (int64_t(page_) * args_.kv_heads + kv_head_ << args_.page_shift) + slot + first_row();
     const bf16* const from = pool + row * dim + unit() * 8;
     const uint32_t to = stage + (warp_ * kWarpKeys + first_row()) * S::kRow + unit() * 16;
 #pragma unroll
     for (int i = 0; i < kWarpKeys; i += kRowsAtOnce) copy_16(to + i * S::kRow, from + i * dim);
   }
 
-  /// The query heads of a decode split's group.
-  __device__ __forceinline__ void load_queries(uint32_t to) const {
-    const int group = args_.step.heads / args_.step.kv_heads;
-    if (!copies()) return;
-    for (int i = warp_ * kRowsAtOnce + first_row(); i < group; i += kWarps * kRowsAtOnce) {
-      const int64_t row = int64_t(split_row_) * args_.step.heads + kv_head_ * group + i;
-      copy_16(to + i * S::kRow + unit() * 16, args_.step.q + row * args_.head_dim + unit() * 8);
-    }
-  }
-
-  const FlashinferArgs& args_;
+  const PrefillArgs& args_;
   uint8_t* const memory_;
   const uint32_t shared_;
   const int warp_;
   RingPosition<S::kStages> ring_;
   /// Of the piece of work that is being loaded: `block_` of `blocks_` is next.
-  int blocks_, block_, kv_head_, first_key_, last_page_, page_, next_page_;
-  /// Its row of queries if it is a decode split, else -1.
-  int split_row_;
+  int blocks_, block_, kv_head_, last_page_, page_, next_page_;
   const int32_t* pages_;
   bool values_turn_ = false;
   /// Pieces that were opened; what the queue gave for the next one, and whether that has been requested.

@@ -15,7 +15,7 @@ class Prefill : Team<D, kRowTiles<D>, kTeamWarps> {
   static constexpr int kSplitBlocks = kSplitKeys / kBlockKeys;
 
  public:
-  __device__ __forceinline__ Prefill(const FlashinferArgs& args, uint8_t* memory)
+  __device__ __forceinline__ Prefill(const PrefillArgs& args, uint8_t* memory)
       : Base(args, memory, own_warp() / kTeamWarps * kTeamWarps, 2 + own_warp() / kTeamWarps) {}
 
   __device__ __forceinline__ void run(Ring<D>& ring, const PrefillTile& tile, int kv_head) {
@@ -52,7 +52,7 @@ class Prefill : Team<D, kRowTiles<D>, kTeamWarps> {
       const int item = i * kTeamThreads + threadIdx.x % kTeamThreads, row = first_row_ + item / kUnits;
       const int64_t head = head_of(tile, kv_head, min(row, rows - 1));
       const bool used = item % kUnits * 8 < args_.head_dim;
-      if (used) v[i] = *reinterpret_cast<const uint4*>(args_.step.q + head * args_.head_dim + item % kUnits * 8);
+      if (used) v[i] = *reinterpret_cast<const uint4*>(args_.q + head * args_.head_dim + item % kUnits * 8);
       if (!used) v[i] = make_uint4(0, 0, 0, 0);
     }
     Base::sync();
@@ -66,7 +66,7 @@ class Prefill : Team<D, kRowTiles<D>, kTeamWarps> {
 
   /// Row, in units of head_dim, of q and out that a tile's row has.
   __device__ __forceinline__ int64_t head_of(const PrefillTile& tile, int kv_head, int row) const {
-    return int64_t(tile.row + row / group_) * args_.step.heads + kv_head * group_ + row % group_;
+    return int64_t(tile.row + row / group_) * args_.heads + kv_head * group_ + row % group_;
   }
 
   template <bool kMasked>
@@ -178,7 +178,7 @@ class Prefill : Team<D, kRowTiles<D>, kTeamWarps> {
       const int column = Base::column_of(n);
       if (column >= args_.head_dim) continue;
       const float a = out_[t][n][2 * h] * inverse, b = out_[t][n][2 * h + 1] * inverse;
-      store_pair(args_.step, at + column, a, b);
+      store_pair(args_, at + column, a, b);
     }
   }
 

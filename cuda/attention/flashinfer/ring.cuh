@@ -10,7 +10,7 @@ class Ring {
   using S = Shared<D>;
 
  public:
-  __device__ __forceinline__ Ring(const FlashinferArgs& args, uint8_t* memory)
+  __device__ __forceinline__ Ring(const PrefillArgs& args, uint8_t* memory)
       : shared_(shared_address(memory)), loader_(args, memory) {
     loader_.start();
   }

@@ -16,15 +16,13 @@ class Team {
   /// Where a team has as many warps as tiles, each sums the weights of one tile, its tile 0; else all of them do.
   static constexpr bool kShareSums = kMembers == kTiles;
   static constexpr int kSumTiles = kShareSums ? 1 : kTiles;
-  /// Decoding keeps the queries in registers, where one tile has room: their stage is needed for other keys.
-  static constexpr bool kKeepQueries = kMembers == kWarps;
 
   /// @param first_warp of the team @param barrier a named one of its own
-  __device__ __forceinline__ Team(const FlashinferArgs& args, uint8_t* memory, int first_warp, int barrier)
+  __device__ __forceinline__ Team(const PrefillArgs& args, uint8_t* memory, int first_warp, int barrier)
       : args_(args),
         memory_(memory),
         shared_(shared_address(memory)),
-        group_(args.step.heads / args.step.kv_heads),
+        group_(args.heads / args.kv_heads),
         first_warp_(first_warp),
         member_(own_warp() - first_warp),
         first_row_(first_warp / kMembers * kTiles * 16),
@@ -47,12 +45,6 @@ class Team {
     return lane() % 16 * row_bytes + lane() / 16 * 16;
   }
 
-  __device__ __forceinline__ void keep_queries(uint32_t queries) {
-    static_assert(kTiles == 1);
-#pragma unroll
-    for (int k = 0; k < D / 16; ++k) load_matrices(queries_[k], queries + left_lane(S::kRow) + k * 32);
-  }
-
   /// The scores of this warp's keys, which lie in `keys`.
   __device__ __forceinline__ void compute_scores(uint32_t keys) {
     const int matrix = lane() / 8;
@@ -70,14 +62,7 @@ class Team {
     for (int k = 0; k < D / 16; ++k) {
       uint32_t q[kTiles][4];
 #pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        if constexpr (kKeepQueries) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) q[t][e] = queries_[k][e];
-        } else {
-          load_matrices(q[t], queries + tile_row(t) * S::kRow + k * 32);
-        }
-      }
+      for (int t = 0; t < kTiles; ++t) load_matrices(q[t], queries + tile_row(t) * S::kRow + k * 32);
 #pragma unroll
       for (int n = 0; n < kKeyTiles; n += 2) {
         uint32_t b[4];
@@ -130,7 +115,7 @@ class Team {
 #pragma unroll
         for (int m = 0; m < kMembers; ++m) a = fmaxf(a, maxima[(first_warp_ + m) * 32 + row_of(t, h) - first_row_]);
         // Rounding is monotone: the largest product is the product of the largest score.
-        a = a * args_.step.scale;
+        a = a * args_.scale;
         old_max_[t][h] = max_[t][h];
         max_[t][h] = fresh ? a : next_max(max_[t][h], a);
 #pragma unroll
@@ -138,7 +123,7 @@ class Team {
           float w[2];
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            w[e] = weight(__fmaf_rn(scores_[t][n][2 * h + e], args_.step.scale, -max_[t][h]));
+            w[e] = weight(__fmaf_rn(scores_[t][n][2 * h + e], args_.scale, -max_[t][h]));
             if (kMasked && masked(n, e, position(t, h))) w[e] = 0.0f;
           }
           asm volatile("st.shared.b32 [%0], %1;" ::"r"(weights + row_of(t, h) * S::kWeightRow + n * 16),
@@ -208,9 +193,6 @@ class Team {
   template <bool kMasked, class Position>
   __device__ __forceinline__ void add_block(Ring<D>& ring, bool fresh, const Position& position) {
     const uint32_t keys = ring.wait();
-    if constexpr (kKeepQueries) {
-      if (fresh) keep_queries(keys + S::kStageQueries);
-    }
     compute_scores(keys);
     ring.release();
     weigh<kMasked>(fresh, position);
@@ -220,7 +202,7 @@ class Team {
     ring.release();
   }
 
-  const FlashinferArgs& args_;
+  const PrefillArgs& args_;
   uint8_t* const memory_;
   const uint32_t shared_;
   const int group_;
@@ -228,7 +210,6 @@ class Team {
   const int member_;
   const int first_row_;
   const int barrier_;
-  uint32_t queries_[kKeepQueries ? D / 16 : 1][4];
   float scores_[kTiles][kKeyTiles][4];
   float out_[kTiles][kColumnTiles][4], sums_[kSumTiles][4];
   float max_[kTiles][2], old_max_[kTiles][2];

@@ -1,7 +1,0 @@
-#include "attention/flashinfer/kernel_impl.cuh"
-
-namespace detinfer::flashinfer {
-
-template void launch_step<256>(const FlashinferArgs& args, cudaStream_t stream);
-
-}  // namespace detinfer::flashinfer

@@ -1,0 +1,50 @@
+// The launchers of the flashinfer kernels, between their files. The number of blocks depends on the device alone.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "attention/decode/args.cuh"
+#include "attention/plan.h"
+
+namespace detinfer::flashinfer {
+
+struct PrefillArgs {
+  /// As many as were planned at the launch.
+  const PrefillTile* tiles;
+  int tile_count;
+  /// The list that a tile's `pages` points into.
+  const int32_t* pages;
+  const bf16* q;
+  const bf16* keys;
+  const bf16* values;
+  bf16* out;
+  /// If not null, it gets the outputs before rounding, and `out` nothing.
+  float* out_f32;
+  /// Numbers dealt beyond the first of each block, and busy blocks that are done; both 0 between launches. A block
+  /// without a first number touches neither: an earlier launch may still be under way.
+  int* queue;
+  int heads;
+  int kv_heads;
+  int head_dim;
+  /// log2 of the page size.
+  int page_shift;
+  float scale;
+  /// Totals of a tile's finished splits, in the order of the threads that hold them. [block][kTotalFloats<D>]
+  float* totals;
+};
+
+/// @tparam D columns in shared memory: 64, 128 or 256, at least head_dim
+template <int D>
+void launch_prefill(const PrefillArgs& args, cudaStream_t stream);
+
+/// Rows of a tile, and elements of `totals` for each thread block.
+template <int D>
+int tile_rows();
+template <int D>
+int total_floats();
+
+/// Takes its part of the plan from the device, so that the launch can stand in a graph.
+template <int D>
+void launch_decode(const attention::DecodeArgs& args, const bf16* keys, const bf16* values, cudaStream_t stream);
+
+}  // namespace detinfer::flashinfer

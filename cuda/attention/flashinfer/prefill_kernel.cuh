@@ -1,0 +1,55 @@
+// The prefill kernel, compiled for one number of columns in each prefill_*.cu.
+#pragma once
+
+#include "attention/flashinfer/prefill.cuh"
+
+namespace detinfer::flashinfer {
+
+template <int D>
+__global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ PrefillArgs args) {
+  extern __shared__ __align__(128) uint8_t memory[];
+  let_next_start();
+  using S = Shared<D>;
+  const uint32_t shared = shared_address(memory);
+  // What is never copied must be finite: columns behind head_dim.
+  if (args.head_dim < D) {
+    for (int at = threadIdx.x * 16; at < S::kWeights; at += kThreads * 16) {
+      *reinterpret_cast<uint4*>(memory + at) = make_uint4(0, 0, 0, 0);
+    }
+  }
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < S::kStages; ++stage) {
+      barrier_init(S::full(shared, stage), kThreads);
+      barrier_init(S::empty(shared, stage), kWarps);
+    }
+    for (int n = 0; n < S::kSlotCount; ++n) barrier_init(S::dealt(shared, n), 2);
+  }
+  __syncthreads();
+  Ring<D> ring(args, memory);
+  for (int n = 0;; ++n) {
+    const Slot& slot = wait_dealt<D>(memory, shared, n);
+    if (slot.number >= args.tile_count * args.kv_heads) return;
+    Prefill<D>(args, memory).run(ring, slot.tile, slot.number % args.kv_heads);
+  }
+}
+
+template <int D>
+void launch_prefill(const PrefillArgs& args, cudaStream_t stream) {
+  static const int blocks = [] {
+    CUDA_CHECK(cudaFuncSetAttribute(prefill_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shared<D>::kBytes));
+    return multiprocessor_count();
+  }();
+  launch(prefill_kernel<D>, blocks, kThreads, Shared<D>::kBytes, stream, args);
+}
+
+template <int D>
+int tile_rows() {
+  return kTileRows<D>;
+}
+
+template <int D>
+int total_floats() {
+  return kTotalFloats<D>;
+}
+
+}  // namespace detinfer::flashinfer
