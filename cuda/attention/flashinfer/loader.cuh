@@ -9,8 +9,8 @@ namespace detinfer::flashinfer {
 template <int D>
 class Ring {
   using S = Shared<D>;
-  /// 16 bytes in a row, rows that a warp copies at once, keys of a warp in a block: they share a page of every size.
-  static constexpr int kUnits = D / 8, kRowsAtOnce = 32 / kUnits, kWarpKeys = kBlockKeys / kWarps;
+  /// Keys of a warp in a block: they share a page of every size.
+  static constexpr int kWarpKeys = kBlockKeys / kWarps;
   static constexpr int kAhead = S::kStages / 2;
   static_assert(kWarpKeys == 16);
 
@@ -25,7 +25,7 @@ class Ring {
 
   /// Waits for the next stage. @return where it lies in shared memory
   __device__ __forceinline__ uint32_t wait() const {
-    barrier_wait(S::full(shared_, stage(number_)), parity(number_));
+    wait_for_phase(S::full(shared_, stage(number_)), parity(number_));
     return shared_ + stage(number_) * S::kStage;
   }
 
@@ -33,7 +33,7 @@ class Ring {
   __device__ __forceinline__ void feed() {
     if (blocks_ == 0) return;
     const int next = number_ + kAhead;
-    barrier_wait(S::empty(shared_, stage(next)), parity(next) ^ 1);
+    wait_for_phase(S::empty(shared_, stage(next)), parity(next) ^ 1);
     copy_rows(shared_ + stage(next) * S::kStage, next & 1 ? args_.values : args_.keys);
     arrive_when_copied(S::full(shared_, stage(next)));
     if ((next & 1) == 0) return;
@@ -41,8 +41,8 @@ class Ring {
       ++tile_;
       open();
     } else {
-      row_ = next_row_;
-      next_row_ = row_of(deal(args_, tile_), block_ + 1);
+      page_ = next_page_;
+      next_page_ = page_of(block_ + 1);
     }
   }
 
@@ -56,35 +56,45 @@ class Ring {
  private:
   __device__ __forceinline__ static int stage(int number) { return number & (S::kStages - 1); }
   __device__ __forceinline__ static uint32_t parity(int number) { return number / S::kStages & 1; }
-  /// The bytes of a row that this lane copies, and the first row.
-  __device__ __forceinline__ static int unit() { return threadIdx.x % 32 % kUnits; }
-  __device__ __forceinline__ static int first_row() { return threadIdx.x % 32 / kUnits; }
-
   /// Begins to load the next tile. Without any, blocks_ becomes 0.
   __device__ __forceinline__ void open() {
     const DealtTile dealt = deal(args_, tile_);
     block_ = 0;
     blocks_ = dealt.blocks;
     if (blocks_ == 0) return;
-    row_ = row_of(dealt, 0);
-    next_row_ = row_of(dealt, 1);
+    kv_head_ = dealt.kv_head;
+    pages_ = dealt.tile.pages;
+    last_page_ = dealt.last_page;
+    page_ = page_of(0);
+    next_page_ = page_of(1);
   }
 
-  /// Row of the pools where the warp's keys of a block begin. What lies behind the last key's page repeats that: those
-  /// keys are masked.
-  __device__ __forceinline__ int row_of(const DealtTile& dealt, int block) const {
-    const int key = block * kBlockKeys + warp_ * kWarpKeys, shift = args_.page_shift;
-    const int page = __ldg(args_.pages + dealt.tile.pages + min(key >> shift, dealt.last_page));
-    return (page * args_.kv_heads + dealt.kv_head << shift) + (key & ((1 << shift) - 1));
+  __device__ __forceinline__ int key_of(int block) const { return block * kBlockKeys + warp_ * kWarpKeys; }
+  /// Page of the warp's keys of a block. What lies behind the last key's page repeats that: those keys are masked. Were the
+  /// compiler to know that all lanes load the same, it would wait for the page at once.
+  __device__ __forceinline__ int page_of(int block) const {
+    int page;
+    asm volatile("ld.global.nc.b32 %0, [%1];"
+                 : "=r"(page)
+                 : "l"(args_.pages + pages_ + min(key_of(block) >> args_.page_shift, last_page_)));
+    return page;
   }
 
+  /// Four rows of 128 bytes at once.
   __device__ __forceinline__ void copy_rows(uint32_t stage, const bf16* pool) const {
-    if (unit() * 8 >= args_.head_dim) return;
-    const bf16* const from = pool + int64_t(row_ + first_row()) * args_.head_dim + unit() * 8;
-    const uint32_t to = stage + (warp_ * kWarpKeys + first_row()) * S::kRow + ((unit() ^ first_row()) << 4);
+    const int unit = threadIdx.x % 8, row = threadIdx.x % 32 / 8;
+    const int shift = args_.page_shift, slot = key_of(block_) & ((1 << shift) - 1);
+    const int64_t pool_row = (int64_t(page_) * args_.kv_heads + kv_head_ << shift) + slot + row;
+    const bf16* from = pool + pool_row * args_.head_dim + unit * 8;
+    uint32_t to = stage + (warp_ * kWarpKeys + row) * S::kRow + ((unit ^ row) << 4);
 #pragma unroll
-    for (int i = 0; i < kWarpKeys; i += kRowsAtOnce) {
-      copy_16((to ^ (i % 8) << 4) + i * S::kRow, from + i * args_.head_dim);
+    for (int rows = 0; rows < kWarpKeys; rows += 4) {
+#pragma unroll
+      for (int columns = 0; columns < D; columns += 64) {
+        if (unit * 8 + columns < args_.head_dim) copy_16(to + columns * 2, from + columns);
+      }
+      from += 4 * args_.head_dim;
+      to = (to ^ 64) + 4 * S::kRow;
     }
   }
 
@@ -94,8 +104,8 @@ class Ring {
   const int warp_;
   /// Of the stage that is read.
   int number_;
-  /// What is loaded next: a block of a tile. Rows of the pools where the warp's part of it and of the next one begin.
-  int tile_ = 0, block_, blocks_, row_, next_row_;
+  /// What is loaded next: a block of a tile, and the pages of the warp's part of it and of the one behind.
+  int tile_ = 0, block_, blocks_, kv_head_, pages_, last_page_, page_, next_page_;
 };
 
 }  // namespace detinfer::flashinfer

@@ -14,11 +14,8 @@ class Prefill {
   using S = Shared<D>;
   static constexpr int kTiles = kRowTiles<D>, kKeyTiles = kBlockKeys / 16, kColumnTiles = D / 16;
   static constexpr int kSplitBlocks = kSplitKeys / kBlockKeys;
-#ifndef DETINFER_DEEP
-#define DETINFER_DEEP 2
-#endif
   /// Left operands that are held at a time: all but one are on their way.
-  static constexpr int kDeep = DETINFER_DEEP;
+  static constexpr int kDeep = 3;
 
  public:
   __device__ __forceinline__ Prefill(const PrefillArgs& args, uint8_t* memory)
@@ -167,22 +164,40 @@ class Prefill {
     }
   }
 
-  /// Moves the running maxima and brings the sums to them, or starts those of a split.
-  __device__ __forceinline__ void move_maxima(bool fresh, int first_key) {
-    float largest[kTiles][2];
+  /// The largest scores of this thread. Positive floats are ordered like their bits, and for those there is a maximum of
+  /// three; where a thread has no positive score in a row, the warp does it anew as floats.
+  __device__ __forceinline__ void find_largest(float (&largest)[kTiles][2]) const {
+    int signs = 0;
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        float a = scores_[0][n][h], b = scores_[0][n][h + 2];
+        int a = max(__float_as_int(scores_[0][n][h]), __float_as_int(scores_[0][n][h + 2]));
 #pragma unroll
         for (int m = 1; m < kKeyTiles; ++m) {
-          a = fmaxf(a, scores_[m][n][h]);
-          b = fmaxf(b, scores_[m][n][h + 2]);
+          a = __vimax3_s32(a, __float_as_int(scores_[m][n][h]), __float_as_int(scores_[m][n][h + 2]));
         }
-        largest[n][h] = fmaxf(a, b);
+        signs |= a;
+        largest[n][h] = __int_as_float(a);
       }
     }
+    if (!__any_sync(~0u, signs < 0)) return;
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float a = kMinusInfinity;
+#pragma unroll
+        for (int m = 0; m < kKeyTiles; ++m) a = fmaxf(a, fmaxf(scores_[m][n][h], scores_[m][n][h + 2]));
+        largest[n][h] = a;
+      }
+    }
+  }
+
+  /// Moves the running maxima and brings the sums to them, or starts those of a split.
+  __device__ __forceinline__ void move_maxima(bool fresh, int first_key) {
+    float largest[kTiles][2];
+    find_largest(largest);
 #pragma unroll
     for (int mask = 4; mask < 32; mask *= 2) {
 #pragma unroll
