@@ -15,7 +15,7 @@ __device__ __forceinline__ void arrive_when_copied(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
-/// Waits until the phase of a barrier with this parity has ended. Ampere has the wait that does not suspend a warp alone.
+/// Waits until the phase of a barrier with this parity has ended. Ampere has only the wait that does not suspend a warp.
 __device__ __forceinline__ void wait_for_phase(uint32_t barrier, uint32_t parity) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
 #define DETINFER_WAIT "mbarrier.test_wait"

@@ -1,6 +1,6 @@
 // What prefill does with matrix fragments, beside core/ptx.cuh. Products are transposed: keys or columns of values are
-// the 16 rows of an accumulator, query rows its 8 columns. A thread's element e of four lies in row (lane / 4) + 8 · (e / 2)
-// and column 2 · (lane % 4) + e % 2.
+// the 16 rows of an accumulator, query rows its 8 columns. A thread's element e of four lies in row
+// (lane / 4) + 8 · (e / 2) and column 2 · (lane % 4) + e % 2.
 #pragma once
 
 #include "core/ptx.cuh"

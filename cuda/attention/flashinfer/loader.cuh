@@ -1,4 +1,4 @@
-// The ring of blocks of keys and values. Every warp copies 16 rows of each, half a ring ahead of what it reads itself, and
+// The ring of blocks of keys and values. Every warp copies 16 rows of each, half a ring ahead of what it reads itself,
 // so that it waits for no warp that lags less than that.
 #pragma once
 
@@ -16,8 +16,8 @@ class Ring {
 
  public:
   /// Fills half of the ring.
-  __device__ __forceinline__ Ring(const PrefillArgs& args, uint8_t* memory)
-      : args_(args), memory_(memory), shared_(shared_address(memory)), warp_(own_warp()) {
+  __device__ __forceinline__ Ring(const PrefillArgs& args, uint32_t shared)
+      : args_(args), shared_(shared), warp_(own_warp()) {
     open();
 #pragma unroll 1
     for (number_ = -kAhead; number_ < 0; ++number_) feed();
@@ -56,6 +56,7 @@ class Ring {
  private:
   __device__ __forceinline__ static int stage(int number) { return number & (S::kStages - 1); }
   __device__ __forceinline__ static uint32_t parity(int number) { return number / S::kStages & 1; }
+
   /// Begins to load the next tile. Without any, blocks_ becomes 0.
   __device__ __forceinline__ void open() {
     const DealtTile dealt = deal(args_, tile_);
@@ -70,8 +71,8 @@ class Ring {
   }
 
   __device__ __forceinline__ int key_of(int block) const { return block * kBlockKeys + warp_ * kWarpKeys; }
-  /// Page of the warp's keys of a block. What lies behind the last key's page repeats that: those keys are masked. Were the
-  /// compiler to know that all lanes load the same, it would wait for the page at once.
+  /// Page of the warp's keys of a block. What lies behind the last key's page repeats that: those keys are masked. If the
+  /// compiler knew that all lanes load the same, it would wait for the page at once.
   __device__ __forceinline__ int page_of(int block) const {
     int page;
     asm volatile("ld.global.nc.b32 %0, [%1];"
@@ -99,7 +100,6 @@ class Ring {
   }
 
   const PrefillArgs& args_;
-  uint8_t* const memory_;
   const uint32_t shared_;
   const int warp_;
   /// Of the stage that is read.

@@ -1,29 +1,20 @@
-// The rows of a warp against blocks of 128 keys. Scores are computed as keys times queries, so that a thread holds two
-// neighbouring rows; their maximum over a block is known before the first weight. Weights are computed 16 keys ahead of
-// their products with the values, and transposed on the way.
+// A tile, by a warp that takes some of its rows against all keys that they see.
 #pragma once
 
-#include "attention/flashinfer/fragments.cuh"
-#include "attention/flashinfer/loader.cuh"
-#include "attention/rules.cuh"
+#include "attention/flashinfer/rows.cuh"
 
 namespace detinfer::flashinfer {
 
 template <int D>
-class Prefill {
+class Prefill : Rows<D> {
+  using Base = Rows<D>;
   using S = Shared<D>;
-  static constexpr int kTiles = kRowTiles<D>, kKeyTiles = kBlockKeys / 16, kColumnTiles = D / 16;
+  using Base::args_, Base::first_row_, Base::kColumnTiles, Base::kKeyTiles, Base::kTiles, Base::max_, Base::memory_;
+  using Base::in_quad, Base::lane, Base::out_, Base::quad, Base::query, Base::ring_, Base::scores_, Base::sums_;
   static constexpr int kSplitBlocks = kSplitKeys / kBlockKeys;
-  /// Left operands that are held at a time: all but one are on their way.
-  static constexpr int kDeep = 3;
 
  public:
-  __device__ __forceinline__ Prefill(const PrefillArgs& args, uint8_t* memory)
-      : args_(args),
-        memory_(memory),
-        shared_(shared_address(memory)),
-        first_row_(own_warp() * kWarpRows<D>),
-        ring_(args, memory) {}
+  using Base::Base;
 
   /// Computes all tiles of the thread block.
   __device__ __forceinline__ void run() {
@@ -36,10 +27,6 @@ class Prefill {
   }
 
  private:
-  __device__ __forceinline__ static int lane() { return threadIdx.x % 32; }
-  __device__ __forceinline__ static int quad() { return threadIdx.x % 32 / 4; }
-  __device__ __forceinline__ static int in_quad() { return threadIdx.x % 4; }
-
   /// Row within the tile of this thread's elements h and h + 2 of row tile n.
   __device__ __forceinline__ int row_of(int n, int h) const { return first_row_ + n * 8 + 2 * in_quad() + h; }
   /// Position of a row, counted from the tile's first one. The quotient is exact for any group up to 16.
@@ -59,10 +46,10 @@ class Prefill {
 #pragma unroll 1
     for (int j = 0; j < own; ++j) {
       const bool fresh = j % kSplitBlocks == 0;
-      compute_scores();
+      Base::compute_scores();
       if (j >= whole) mask(j * kBlockKeys);
       move_maxima(fresh, j * kBlockKeys);
-      add_values();
+      Base::add_values();
       if (j % kSplitBlocks == kSplitBlocks - 1 && j < own - 1) set_aside(j >= kSplitBlocks);
     }
     if (own > 0) finish(dealt, own);
@@ -77,13 +64,9 @@ class Prefill {
   /// Row, in units of head_dim, of q and out that a tile's row has.
   __device__ __forceinline__ int64_t head_of(const DealtTile& dealt, int row) const {
     const int position = offset(row);
-    return int64_t(dealt.tile.row + position) * args_.heads + dealt.kv_head * args_.group + row - position * args_.group;
+    const int head = dealt.kv_head * args_.group + row - position * args_.group;
+    return int64_t(dealt.tile.row + position) * args_.heads + head;
   }
-  /// Where 16 bytes of a row of queries lie.
-  __device__ __forceinline__ uint32_t query(int row, int unit) const {
-    return S::kQueries + row * S::kRow + ((unit ^ row % 8) << 4);
-  }
-
   /// f(row, unit of 16 bytes) for all of the warp's rows, the lanes side by side.
   template <class Function>
   __device__ __forceinline__ void for_each_unit(const Function& f) const {
@@ -94,61 +77,19 @@ class Prefill {
     }
   }
 
+  /// The warp's rows, once it has stored those of the last tile from the same place.
   __device__ __forceinline__ void load_queries(const DealtTile& dealt) const {
     const int rows = rows_of(dealt);
     __syncwarp();
     for_each_unit([&](int row, int unit) {
       const int64_t head = head_of(dealt, min(row, rows - 1));
-      copy_16(shared_ + query(row, unit), args_.q + head * args_.head_dim + unit * 8);
+      copy_16(Base::shared_ + query(row, unit), args_.q + head * args_.head_dim + unit * 8);
     });
     wait_for_copies();
     __syncwarp();
   }
 
-  /// The right operand of columns 16 · k … of all rows.
-  __device__ __forceinline__ void load_right(uint32_t (&q)[kTiles][2], uint32_t queries, int k) const {
-    queries = (queries ^ k % 4 * 32) + k / 4 * 128;
-#pragma unroll
-    for (int n = 0; n + 1 < kTiles; n += 2) {
-      uint32_t r[4];
-      load_matrices(r, queries + n * 8 * S::kRow);
-      q[n][0] = r[0], q[n][1] = r[1], q[n + 1][0] = r[2], q[n + 1][1] = r[3];
-    }
-    if constexpr (kTiles % 2 == 1) load_two_matrices(q[kTiles - 1], queries + (kTiles - 1) * 8 * S::kRow);
-  }
-
-  /// The scores of the block whose keys are in the ring's next stage.
-  __device__ __forceinline__ void compute_scores() {
-    constexpr int kSteps = D / 16 * kKeyTiles;
-    const int row = lane() % 16, matrix = lane() / 8;
-    const uint32_t keys = ring_.wait() + row * S::kRow + ((lane() / 16 ^ row % 8) << 4);
-    const uint32_t queries = shared_ + query(first_row_ + (matrix >> 1) * 8 + lane() % 8, matrix & 1);
-    const auto load_left = [&](uint32_t(&a)[4], int step) {
-      const int k = step / kKeyTiles;
-      load_matrices(a, (keys ^ k % 4 * 32) + k / 4 * 128 + step % kKeyTiles * 16 * S::kRow);
-    };
-    uint32_t q[2][kTiles][2], a[kDeep][4];
-    load_right(q[0], queries, 0);
-#pragma unroll
-    for (int step = 0; step < kDeep - 1; ++step) load_left(a[step], step);
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const int k = step / kKeyTiles, m = step % kKeyTiles;
-      if (step + kDeep - 1 < kSteps) load_left(a[(step + kDeep - 1) % kDeep], step + kDeep - 1);
-      if (m == kKeyTiles / 2 && k + 1 < D / 16) load_right(q[(k + 1) % 2], queries, k + 1);
-      if (step == kSteps / 2) ring_.feed();
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        if (k == 0) {
-          mma_m16n8k16_first(scores_[m][n], a[step % kDeep], q[k % 2][n][0], q[k % 2][n][1]);
-        } else {
-          mma_m16n8k16(scores_[m][n], a[step % kDeep], q[k % 2][n][0], q[k % 2][n][1]);
-        }
-      }
-    }
-    ring_.release();
-  }
-
+  /// Hides the scores of keys behind each row's position.
   __device__ __forceinline__ void mask(int first_key) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
@@ -164,8 +105,8 @@ class Prefill {
     }
   }
 
-  /// The largest scores of this thread. Positive floats are ordered like their bits, and for those there is a maximum of
-  /// three; where a thread has no positive score in a row, the warp does it anew as floats.
+  /// The largest scores of this thread. Positive floats are ordered like their bits, and for those there is a maximum
+  /// of three; where a thread has no positive score in a row, the warp does it anew as floats.
   __device__ __forceinline__ void find_largest(float (&largest)[kTiles][2]) const {
     int signs = 0;
 #pragma unroll
@@ -211,8 +152,8 @@ class Prefill {
       for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          // Rounding is monotone: the largest product is the product of the largest score. A row that sees nothing of the
-          // split gets a maximum against which its weights are 0; its sums are not used.
+          // Rounding is monotone: the largest product is the product of the largest score. A row that sees nothing of
+          // the split gets a maximum against which its weights are 0; its sums are not used.
           max_[n][h] = position(n, h) < first_key ? 0.0f : largest[n][h] * args_.scale;
           sums_[n][h] = 0.0f;
         }
@@ -249,57 +190,6 @@ class Prefill {
         }
       }
     }
-  }
-
-  /// The right operand of 16 keys for a tile of rows: their weights, transposed.
-  __device__ __forceinline__ void weigh(uint32_t (&w)[2], int m, int n) const {
-    float x[4];
-#pragma unroll
-    for (int e = 0; e < 4; ++e) x[e] = weight(__fmaf_rn(scores_[m][n][e], args_.scale, -max_[n][e % 2]));
-    w[0] = transpose(pack_bf16(x[0], x[1]));
-    w[1] = transpose(pack_bf16(x[2], x[3]));
-  }
-
-  /// Adds the weights and their products with the values in the ring's next stage.
-  __device__ __forceinline__ void add_values() {
-    constexpr uint32_t kOnes[4] = {0x3F803F80, 0x3F803F80, 0x3F803F80, 0x3F803F80};
-    constexpr int kSteps = kKeyTiles * kColumnTiles, kEvery = kColumnTiles / kTiles;
-    const int matrix = lane() / 8;
-    uint32_t w[2][kTiles][2], a[kDeep][4];
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) weigh(w[0][n], 0, n);
-    const uint32_t values =
-        ring_.wait() + ((matrix >> 1) * 8 + lane() % 8) * S::kRow + (((matrix & 1) ^ lane() % 8) << 4);
-    const auto load_left = [&](uint32_t(&a)[4], int step) {
-      const int m = step % kColumnTiles;
-      load_matrices_transposed(a, (values ^ m % 4 * 32) + m / 4 * 128 + step / kColumnTiles * 16 * S::kRow);
-    };
-    float sums[kTiles][4];
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) sums[n][e] = sums_[n][e % 2];
-    }
-#pragma unroll
-    for (int step = 0; step < kDeep - 1; ++step) load_left(a[step], step);
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const int k = step / kColumnTiles, m = step % kColumnTiles;
-      if (step + kDeep - 1 < kSteps) load_left(a[(step + kDeep - 1) % kDeep], step + kDeep - 1);
-      if (step == kSteps / 2) ring_.feed();
-      if (m % kEvery == 0 && m / kEvery < kTiles && k + 1 < kKeyTiles) {
-        weigh(w[(k + 1) % 2][m / kEvery], k + 1, m / kEvery);
-      }
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) mma_m16n8k16(out_[m][n], a[step % kDeep], w[k % 2][n][0], w[k % 2][n][1]);
-      if (m == kColumnTiles - 1) {
-#pragma unroll
-        for (int n = 0; n < kTiles; ++n) mma_m16n8k16(sums[n], kOnes, w[k % 2][n][0], w[k % 2][n][1]);
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n) sums_[n][0] = sums[n][0], sums_[n][1] = sums[n][1];
-    ring_.release();
   }
 
   /// Where a piece of the finished splits' sums lies.
@@ -431,16 +321,8 @@ class Prefill {
     }
   }
 
-  const PrefillArgs& args_;
-  uint8_t* const memory_;
-  const uint32_t shared_;
-  const int first_row_;
-  Ring<D> ring_;
-  /// Of the tile's first row.
+  /// Position of the tile's first row.
   int start_;
-  float scores_[kKeyTiles][kTiles][4];
-  float out_[kColumnTiles][kTiles][4], sums_[kTiles][2];
-  float max_[kTiles][2];
 };
 
 }  // namespace detinfer::flashinfer

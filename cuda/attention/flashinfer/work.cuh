@@ -31,7 +31,7 @@ struct DealtTile {
   int last_page;
 };
 
-/// Shared memory in bytes. The 16 bytes of number u of row r lie at u ^ (r % 8), so that eight rows' lie in different banks.
+/// Shared memory in bytes. The 16 bytes of number u of row r lie at u ^ (r % 8): eight rows' lie in different banks.
 template <int D>
 struct Shared {
   static constexpr int kRow = D * 2, kStage = kBlockKeys * kRow, kStages = D > 128 ? 2 : 4;
