@@ -360,13 +360,15 @@ void large_steps(const std::string& backend) {
 /// Heads of every size that is compiled or padded to one, prefilled and decoded.
 void other_head_dims(const std::string& backend) {
   for (int dim : {16, 32, 48, 80, 96, 112, 160, 256}) {
-    const Shape shape{6, 2, dim, 32};
-    const Step step(shape, {{700, 300}, {600, 1}, {1100, 70}, {40, 40}, {100, 1}}, Operands::kNormal, Operands::kNormal,
-                    bf16{0x7F7F}, dim);
-    OnGpu gpu(backend, step);
-    const std::vector<bf16> expected = step.on_cpu();
-    for (int chunk : {300, 40, 1}) {
-      check_same(gpu.run(step.chunks(chunk)), expected, "chunks of " + std::to_string(chunk) + ", " + shape.text());
+    for (int heads : {6, 24}) {
+      const Shape shape{heads, 2, dim, 32};
+      const Step step(shape, {{700, 300}, {600, 1}, {1100, 70}, {40, 40}, {100, 1}}, Operands::kNormal, Operands::kNormal,
+                      bf16{0x7F7F}, dim);
+      OnGpu gpu(backend, step);
+      const std::vector<bf16> expected = step.on_cpu();
+      for (int chunk : {300, 40, 1}) {
+        check_same(gpu.run(step.chunks(chunk)), expected, "chunks of " + std::to_string(chunk) + ", " + shape.text());
+      }
     }
   }
 }

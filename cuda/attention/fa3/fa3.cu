@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "attention/device_plan.cuh"
-#include "attention/fa3/decode.cuh"
 #include "attention/fa3/kernels.cuh"
 #include "attention/fa3/prefill.cuh"
 #include "attention/split_workspace.cuh"
@@ -29,8 +28,7 @@ class Fa3Attention : public AttentionBackend {
  private:
   void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
               cudaStream_t stream) const override {
-    const int dim = kv_.head_dim, group = heads_ / kv_.kv_heads, page_shift = plan_.layout().page_shift;
-    const float scale = attention_scale(dim);
+    const int dim = kv_.head_dim, group = heads_ / kv_.kv_heads;
     const int64_t pool_rows = pool_pages_ * kv_.kv_heads * kv_.page_size;
     const int pool_box = std::min(kv_.page_size, kBlockKeys);
     fa3::TensorMaps maps;
@@ -45,28 +43,14 @@ class Fa3Attention : public AttentionBackend {
       args.tile_count = plan.tiles;
       args.heads = heads_;
       args.kv_heads = kv_.kv_heads;
-      args.page_shift = page_shift;
-      args.scale = scale;
+      args.page_shift = plan_.layout().page_shift;
+      args.scale = attention_scale(dim);
       args.out = out;
       args.out_f32 = out_f32;
       fa3::launch_prefill(dim, maps, args, stream);
     }
     if (plan.splits > 0) {
-      fa3::DecodeArgs args;
-      args.plan = plan_.words();
-      args.split_words = plan_.layout().split_words;
-      args.q = q;
-      args.out = out;
-      args.out_f32 = out_f32;
-      args.partial_rules = splits_.rules();
-      args.partial_sums = splits_.sums();
-      args.counters = splits_.counters();
-      args.queue = splits_.queue();
-      args.heads = heads_;
-      args.kv_heads = kv_.kv_heads;
-      args.page_shift = page_shift;
-      args.scale = scale;
-      fa3::launch_decode(dim, maps, args, stream);
+      fa3::launch_decode(maps, attention::decode_args(kv_, heads_, plan_, splits_, q, out, out_f32), stream);
     }
   }
 

@@ -3,14 +3,14 @@
 // memory. The warps meet twice in a split: to know its maxima, and to have its weights.
 #pragma once
 
-#include "attention/fa3/decode.cuh"
+#include "attention/decode/shared.cuh"
 
-namespace detinfer::fa3 {
+namespace detinfer::attention {
 
-/// @tparam kOctets 1 for up to 8 query heads to a KV head, 2 for up to 16
-template <int D, int kOctets>
+template <template <int, int> class LoaderOf, int D, int kOctets>
 class DecodeRows {
   using Shared = DecodeShared<D, kOctets>;
+  using Loader = LoaderOf<D, kOctets>;
   static constexpr int kWarpKeys = kBlockKeys / kDecodeWarps, kKeyTiles = kWarpKeys / 8;
   static constexpr int kWarpColumns = D / kDecodeWarps, kColumnTiles = kWarpColumns / 8;
 
@@ -21,10 +21,10 @@ class DecodeRows {
   __device__ __forceinline__ void run() {
     for (bool first = true;; first = false, slots_.advance()) {
       const int at = Shared::kSlot + slots_.stage * Shared::kSlotBytes;
-      barrier_wait(Shared::slot_full(shared_, slots_.stage), slots_.parity);
+      Loader::wait(Shared::slot_full(shared_, slots_.stage), slots_.parity);
       task_ = *reinterpret_cast<const DecodeTask*>(memory_ + at);
       if (task_.keys == 0) return;
-      // Only formally: the producer has waited.
+      // Only formally: the producers have waited.
       if (first) wait_for_inputs();
       load_queries(shared_ + at + Shared::kQueries);
       run_split();
@@ -43,6 +43,9 @@ class DecodeRows {
   __device__ __forceinline__ static int quad() { return threadIdx.x % 32 / 4; }
   __device__ __forceinline__ static int in_quad() { return threadIdx.x % 4; }
   __device__ __forceinline__ static void sync() { named_barrier_sync(1, kDecodeConsumers); }
+  __device__ __forceinline__ int head_dim() const { return Loader::kPadded ? args_.head_dim : D; }
+  /// Whether the head has this warp's n-th eight columns.
+  __device__ __forceinline__ bool has_column(int n) const { return warp() * kWarpColumns + n * 8 < head_dim(); }
 
   __device__ __forceinline__ void load_queries(uint32_t from) {
 #pragma unroll
@@ -73,7 +76,7 @@ class DecodeRows {
 #pragma unroll
     for (int j = 0; j <= kSplitBlocks; ++j) {
       if (j < kSplitBlocks && j < blocks) {
-        barrier_wait(Shared::full(shared_, ring_.stage), ring_.parity);
+        Loader::wait(Shared::full(shared_, ring_.stage), ring_.parity);
         compute_scores(scores[j]);
         release_tile();
       }
@@ -103,7 +106,7 @@ class DecodeRows {
     for (int j = 0; j < kSplitBlocks; ++j) {
       if (j >= blocks) break;
       if (j > 0) scale_sums(max_[j - 1], max_[j]);
-      barrier_wait(Shared::full(shared_, ring_.stage), ring_.parity);
+      Loader::wait(Shared::full(shared_, ring_.stage), ring_.parity);
       add_values(j);
       release_tile();
     }
@@ -230,12 +233,13 @@ class DecodeRows {
     for (int k = 0; k < kBlockKeys; k += 32) {
       uint32_t w[2][4];
       load_weights(w, j * kBlockKeys + k);
-      // Four matrices: two steps of 8 columns, or twice one step of 16.
+      // Four matrices: two steps of 8 columns, or one step of 16.
+      constexpr int kPairs = kColumnTiles / 2;
       uint32_t fragment[kColumnTiles][4];
 #pragma unroll
       for (int i = 0; i < kColumnTiles; ++i) {
-        const int key = k + (kColumnTiles == 1 ? matrix * 8 : i * 16 + matrix % 2 * 8);
-        const int chunk = unit + (kColumnTiles == 1 ? 0 : matrix / 2);
+        const int key = k + (kPairs == 0 ? matrix * 8 : i / max(kPairs, 1) * 16 + matrix % 2 * 8);
+        const int chunk = unit + (kPairs == 0 ? 0 : i % max(kPairs, 1) * 2 + matrix / 2);
         load_matrices_transposed(fragment[i], values + key * 128 + ((chunk ^ swizzle) << 4));
       }
 #pragma unroll
@@ -243,7 +247,7 @@ class DecodeRows {
         mma_m16n8k16(sums_, w[step], 0x3F803F80, 0x3F803F80);
 #pragma unroll
         for (int n = 0; n < kColumnTiles; ++n) {
-          const uint32_t* const b = kColumnTiles == 1 ? &fragment[0][2 * step] : &fragment[step][2 * n];
+          const uint32_t* const b = &fragment[step * kPairs + n / 2][kPairs == 0 ? 2 * step : n % 2 * 2];
           mma_m16n8k16(out_[n], w[step], b[0], b[1]);
         }
       }
@@ -260,7 +264,8 @@ class DecodeRows {
       const int64_t head = int64_t(task_.row) * args_.heads + task_.kv_head * group_ + row;
 #pragma unroll
       for (int n = 0; n < kColumnTiles; ++n) {
-        const int64_t at = head * D + warp() * kWarpColumns + n * 8 + 2 * in_quad();
+        if (!has_column(n)) break;
+        const int64_t at = head * head_dim() + warp() * kWarpColumns + n * 8 + 2 * in_quad();
         store_output(args_, at, make_float2(out_[n][2 * octet] * inverse, out_[n][2 * octet + 1] * inverse));
       }
     }
@@ -274,7 +279,8 @@ class DecodeRows {
       if (row >= group_) continue;
 #pragma unroll
       for (int n = 0; n < kColumnTiles; ++n) {
-        const int64_t at = (first + row) * D + warp() * kWarpColumns + n * 8 + 2 * in_quad();
+        if (!has_column(n)) break;
+        const int64_t at = (first + row) * head_dim() + warp() * kWarpColumns + n * 8 + 2 * in_quad();
         *reinterpret_cast<float2*>(args_.partial_sums + at) = make_float2(out_[n][2 * octet], out_[n][2 * octet + 1]);
       }
       if (warp() == 0 && in_quad() == 0) {
@@ -296,4 +302,4 @@ class DecodeRows {
   float max_[kSplitBlocks][kOctets], last_max_[kOctets];
 };
 
-}  // namespace detinfer::fa3
+}  // namespace detinfer::attention

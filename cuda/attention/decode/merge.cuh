@@ -1,17 +1,18 @@
 // The merging warps of decoding. Each has its own columns of every sequence.
 #pragma once
 
-#include "attention/fa3/decode.cuh"
+#include "attention/decode/shared.cuh"
 
-namespace detinfer::fa3 {
+namespace detinfer::attention {
 
-template <int D, int kOctets>
+template <template <int, int> class LoaderOf, int D, int kOctets>
 class DecodeMerger {
   using Shared = DecodeShared<D, kOctets>;
+  using Loader = LoaderOf<D, kOctets>;
   /// A row has 8 lanes, each with so many columns that lie together.
   static constexpr int kLanes = 8, kColumns = D / kMergeWarps / kLanes;
   /// Splits that are merged at once; each lane keeps the factors of every eighth.
-  static constexpr int kAtOnce = 16, kTurns = kAtOnce / kLanes;
+  static constexpr int kAtOnce = D > 128 ? 8 : 16, kTurns = kAtOnce / kLanes;
 
  public:
   __device__ __forceinline__ DecodeMerger(const DecodeArgs& args, uint8_t* memory)
@@ -25,13 +26,13 @@ class DecodeMerger {
     const uint32_t shared = shared_address(memory_);
     RingPosition<Shared::kSlots> slots;
     for (bool first = true;; first = false, slots.advance()) {
-      barrier_wait(Shared::slot_full(shared, slots.stage), slots.parity);
+      Loader::wait(Shared::slot_full(shared, slots.stage), slots.parity);
       const DecodeTask task =
           *reinterpret_cast<const DecodeTask*>(memory_ + Shared::kSlot + slots.stage * Shared::kSlotBytes);
       if (task.keys == 0) return;
-      // Only formally: the producer has waited.
+      // Only formally: the producers have waited.
       if (first) wait_for_inputs();
-      barrier_wait(Shared::slot_stored(shared, slots.stage), slots.parity);
+      Loader::wait(Shared::slot_stored(shared, slots.stage), slots.parity);
       warp_arrive(Shared::slot_empty(shared, slots.stage));
       if (task.splits > 1 && counts_last(task, slots.stage)) merge(task);
     }
@@ -58,6 +59,8 @@ class DecodeMerger {
   /// alone, so they come from prefix maxima.
   __device__ __forceinline__ void merge(const DecodeTask& task) const {
     const int i = lane_ % kLanes, column = (warp_ * kLanes + i) * kColumns;
+    const int head_dim = Loader::kPadded ? args_.head_dim : D;
+    const bool has_columns = column < head_dim;
     for (int first_row = 0; first_row < group_; first_row += 32 / kLanes) {
       // Lanes without a row repeat the last one.
       const int own = first_row + lane_ / kLanes, row = min(own, group_ - 1);
@@ -65,7 +68,7 @@ class DecodeMerger {
       float total[kColumns] = {}, total_sum = 0.0f, running = kMinusInfinity;
       for (int base = 0; base < task.splits; base += kAtOnce) {
         const int count = min(kAtOnce, task.splits - base);
-        const auto* from = args_.partial_sums + (first + int64_t(base) * args_.heads) * D + column;
+        const auto* from = args_.partial_sums + (first + int64_t(base) * args_.heads) * head_dim + column;
         const auto* const rules_from = args_.partial_rules + first + int64_t(base) * args_.heads;
         float2 rules[kTurns], factors[kTurns];
         float sums[kAtOnce][kColumns];
@@ -75,9 +78,9 @@ class DecodeMerger {
           rules[t] = s < count ? __ldcg(rules_from + s * args_.heads) : make_float2(kMinusInfinity, 0.0f);
         }
 #pragma unroll
-        for (int s = 0; s < kAtOnce; ++s, from += args_.heads * D) {
+        for (int s = 0; s < kAtOnce; ++s, from += args_.heads * head_dim) {
           if (s >= count) break;
-          load(sums[s], from);
+          if (has_columns) load(sums[s], from);
         }
 #pragma unroll
         for (int t = 0; t < kTurns; ++t) factors[t] = find_factors(rules[t].x, running);
@@ -90,9 +93,9 @@ class DecodeMerger {
           total_sum = __fmaf_rn(from_lane(rules[s / kLanes].y, s), factor, total_sum * old);
         }
       }
-      if (own < group_) {
+      if (own < group_ && has_columns) {
         const int64_t head = int64_t(task.row) * args_.heads + task.kv_head * group_ + row;
-        store(head * D + column, total, __fdiv_rn(1.0f, total_sum));
+        store(head * head_dim + column, total, __fdiv_rn(1.0f, total_sum));
       }
       __syncwarp();
     }
@@ -119,9 +122,12 @@ class DecodeMerger {
   }
 
   __device__ __forceinline__ static void load(float (&sums)[kColumns], const float* from) {
-    if constexpr (kColumns == 4) {
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(from));
-      sums[0] = v.x, sums[1] = v.y, sums[2] = v.z, sums[3] = v.w;
+    if constexpr (kColumns % 4 == 0) {
+#pragma unroll
+      for (int c = 0; c < kColumns; c += 4) {
+        const float4 v = __ldcg(reinterpret_cast<const float4*>(from + c));
+        sums[c] = v.x, sums[c + 1] = v.y, sums[c + 2] = v.z, sums[c + 3] = v.w;
+      }
     } else {
       const float2 v = __ldcg(reinterpret_cast<const float2*>(from));
       sums[0] = v.x, sums[1] = v.y;
@@ -140,4 +146,4 @@ class DecodeMerger {
   const int group_, warp_, lane_;
 };
 
-}  // namespace detinfer::fa3
+}  // namespace detinfer::attention

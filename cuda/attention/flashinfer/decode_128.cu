@@ -1,0 +1,12 @@
+#include "attention/decode/kernel.cuh"
+#include "attention/flashinfer/decode_loader.cuh"
+#include "attention/flashinfer/kernels.cuh"
+
+namespace detinfer::flashinfer {
+
+template <>
+void launch_decode<128>(const DecodeArgs& args, const bf16* keys, const bf16* values, cudaStream_t stream) {
+  attention::launch_decode<DecodeLoader, 128>({keys, values}, args, stream);
+}
+
+}  // namespace detinfer::flashinfer
