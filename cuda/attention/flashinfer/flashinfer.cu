@@ -68,9 +68,11 @@ class FlashinferAttention : public AttentionBackend {
     args.values = values;
     args.out = out;
     args.out_f32 = out_f32;
-    args.queue = splits_.queue();
     args.heads = heads_;
     args.kv_heads = kv_.kv_heads;
+    args.group = heads_ / kv_.kv_heads;
+    args.group_inverse = 65535 / args.group + 1;
+    args.kv_heads_inverse = unsigned(0x7FFFFFFF / kv_.kv_heads) + 1;
     args.head_dim = kv_.head_dim;
     args.page_shift = plan_.layout().page_shift;
     args.scale = attention_scale(kv_.head_dim);

@@ -20,12 +20,14 @@ struct PrefillArgs {
   bf16* out;
   /// If not null, it gets the outputs before rounding, and `out` nothing.
   float* out_f32;
-  /// Numbers dealt beyond the first of each block, and busy blocks that are done; both 0 between launches. A block
-  /// without a first number touches neither: an earlier launch may still be under way.
-  int* queue;
   int heads;
   int kv_heads;
   int head_dim;
+  /// Query heads that share a KV head, and 2^16 / group rounded up.
+  int group;
+  int group_inverse;
+  /// 2^31 / kv_heads, rounded up.
+  unsigned kv_heads_inverse;
   /// log2 of the page size.
   int page_shift;
   float scale;

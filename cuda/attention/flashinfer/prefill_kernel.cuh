@@ -1,6 +1,8 @@
 // The prefill kernel, compiled for one number of columns in each prefill_*.cu.
 #pragma once
 
+#include <algorithm>
+
 #include "attention/flashinfer/prefill.cuh"
 
 namespace detinfer::flashinfer {
@@ -13,7 +15,7 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
   const uint32_t shared = shared_address(memory);
   // What is never copied must be finite: columns behind head_dim.
   if (args.head_dim < D) {
-    for (int at = threadIdx.x * 16; at < S::kWeights; at += kThreads * 16) {
+    for (int at = threadIdx.x * 16; at < S::kRules; at += kThreads * 16) {
       *reinterpret_cast<uint4*>(memory + at) = make_uint4(0, 0, 0, 0);
     }
   }
@@ -22,23 +24,19 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
       barrier_init(S::full(shared, stage), kThreads);
       barrier_init(S::empty(shared, stage), kWarps);
     }
-    for (int n = 0; n < S::kSlotCount; ++n) barrier_init(S::dealt(shared, n), 2);
   }
   __syncthreads();
-  Ring<D> ring(args, memory);
-  for (int n = 0;; ++n) {
-    const Slot& slot = wait_dealt<D>(memory, shared, n);
-    if (slot.number >= args.tile_count * args.kv_heads) return;
-    Prefill<D>(args, memory).run(ring, slot.tile, slot.number % args.kv_heads);
-  }
+  wait_for_inputs();
+  Prefill<D>(args, memory).run();
 }
 
 template <int D>
 void launch_prefill(const PrefillArgs& args, cudaStream_t stream) {
-  static const int blocks = [] {
+  static const int most_blocks = [] {
     CUDA_CHECK(cudaFuncSetAttribute(prefill_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shared<D>::kBytes));
     return multiprocessor_count();
   }();
+  const int blocks = std::min(most_blocks, args.tile_count * args.kv_heads);
   launch(prefill_kernel<D>, blocks, kThreads, Shared<D>::kBytes, stream, args);
 }
 
@@ -49,7 +47,7 @@ int tile_rows() {
 
 template <int D>
 int total_floats() {
-  return kTotalFloats<D>;
+  return (Shared<D>::kPieces - Shared<D>::kSharedPieces) * kThreads * 4;
 }
 
 }  // namespace detinfer::flashinfer
