@@ -37,7 +37,7 @@ POOL = f"tensordesc<bf16[{BOX_ROWS.value},{BOX_COLUMNS.value}],{SWIZZLED.value!r
 OUT = {"out": "*bf16", "out_f32": "i32"}
 SHAPE = {"heads": "i32", "kv_heads": "i32", "page_shift": "i32", "scale": "fp32"}
 PREFILL = {"tiles": "*i32", "pages": "*i32", "q": "*bf16", "keys": POOL, "values": POOL, **OUT, **SHAPE}
-PARTIAL = {"partial_rules": "*fp32", "partial_sums": "*fp32", "counters": "*i32"}
+PARTIAL = {"partial_rules": "*fp32", "partial_sums": "*fp32", "counters": "*i32", "queue": "*i32"}
 DECODE = {"plan": "*i32", "split_words": "i32", "q": "*bf16", "keys": POOL, "values": POOL, **OUT, **PARTIAL, **SHAPE}
 # What a compiled kernel takes for a descriptor of a matrix, and types as PTX has them.
 DESCRIPTOR = {"": "tensormap", "_rows": "i32", "_columns": "i32", "_row_stride": "i64", "_column_stride": "i64"}

@@ -8,7 +8,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (fence_async_shared
                                                               warpgroup_mma_wait)
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from blocks import SWIZZLED, boxes_of, load_block
+from blocks import SWIZZLED, boxes_of, load_block, pages_of_block
 from rules import BLOCK_KEYS, SPLIT_BLOCKS, inverse, merge_factors, next_max, rescale, weight
 
 PART_ROWS = gl.constexpr(64)  # of a tile's 128
@@ -25,12 +25,13 @@ def produce(keys, values, key_boxes, value_boxes, barriers, pages, last_page, kv
     for j in range(blocks):
         stage = j % STAGES
         phase = (j // STAGES & 1) ^ 1
+        of_boxes = pages_of_block(pages, j * BLOCK_KEYS, last_page, page_shift)
         mbarrier.wait(keys_empty.index(stage), phase)
-        load_block(keys, key_boxes, stage, keys_full.index(stage), pages, j * BLOCK_KEYS, last_page, kv_head, kv_heads,
+        load_block(keys, key_boxes, stage, keys_full.index(stage), of_boxes, j * BLOCK_KEYS, kv_head, kv_heads,
                    page_shift, HEAD_DIM)
         mbarrier.wait(values_empty.index(stage), phase)
-        load_block(values, value_boxes, stage, values_full.index(stage), pages, j * BLOCK_KEYS, last_page, kv_head,
-                   kv_heads, page_shift, HEAD_DIM)
+        load_block(values, value_boxes, stage, values_full.index(stage), of_boxes, j * BLOCK_KEYS, kv_head, kv_heads,
+                   page_shift, HEAD_DIM)
 
 
 @gluon.jit

@@ -50,7 +50,7 @@ class TritonAttention : public AttentionBackend {
                      key_map, pool_rows_, dim, row_stride, column_stride,
                      value_map, pool_rows_, dim, row_stride, column_stride,
                      to, is_f32, reinterpret_cast<float*>(splits_.rules()), splits_.sums(), splits_.counters(),
-                     heads_, kv_.kv_heads, layout.page_shift, scale);
+                     splits_.queue(), heads_, kv_.kv_heads, layout.page_shift, scale);
     }
   }
 
