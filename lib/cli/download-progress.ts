@@ -1,4 +1,5 @@
-import { MultiBar, Presets, type SingleBar } from 'cli-progress';
+import { createRequire } from 'node:module';
+import type { MultiBar, SingleBar } from 'cli-progress';
 import type { DownloadProgress } from '../hub/download.js';
 import type { LogFormat } from '../protocol/server-args.js';
 import type { Log } from '../server/context.js';
@@ -105,6 +106,8 @@ class Bars implements View {
       hideCursor: false,
       gracefulExit: false,
     };
+    // Loaded for a terminal alone: it takes longer than anything else that a log of lines needs.
+    const { MultiBar, Presets } = createRequire(import.meta.url)('cli-progress') as typeof import('cli-progress');
     this.bars = new MultiBar(options, Presets.shades_classic);
   }
 

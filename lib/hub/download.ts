@@ -56,7 +56,8 @@ export async function downloadSnapshot(
     return readFileSync(join(cache.snapshotPath(commit), INDEX_FILE), 'utf8');
   };
   const weights = needs.weights ? await weightFiles(repo, paths, readIndex) : [];
-  await snapshot.fetch(filesOf([...smallFiles(paths, needs), ...weights]));
+  // What takes longest begins first.
+  await snapshot.fetch(filesOf([...weights, ...smallFiles(paths, needs)]));
 }
 
 /** A file and where its bytes are. */

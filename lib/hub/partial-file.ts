@@ -139,20 +139,22 @@ export class PartialFile {
     writeSync(this.#table, entry(written, synced), 0, ENTRY_BYTES, HEADER_BYTES + index * ENTRY_BYTES);
   }
 
-  /** One sync at a time; what ends meanwhile is synced by the next one, or at the latest by `commit`. */
+  /** One sync at a time; what ends meanwhile is synced by the next one. */
   #syncInBackground(): void {
-    if (this.#syncing !== null) return;
-    const ended = this.segments.filter(({ written, synced, length }) => written === length && synced < length);
-    this.#syncing = syncData(this.#data)
-      .then(() => {
-        for (const segment of ended) {
-          segment.synced = segment.length;
-          this.#record(segment);
-        }
-      })
-      // A disk that fails says so at the next write, or in `commit`.
-      .catch(() => {})
-      .finally(() => (this.#syncing = null));
+    // A disk that fails says so at the next write, or in `commit`.
+    this.#syncing ??= this.#syncEnded().catch(() => {}).finally(() => (this.#syncing = null));
+  }
+
+  async #syncEnded(): Promise<void> {
+    for (;;) {
+      const ended = this.segments.filter(({ written, synced, length }) => written === length && synced < length);
+      if (ended.length === 0) return;
+      await syncData(this.#data);
+      for (const segment of ended) {
+        segment.synced = segment.length;
+        this.#record(segment);
+      }
+    }
   }
 
   /** Takes over the table of an earlier process; false if there is none that can be trusted. */

@@ -30,6 +30,16 @@ describe('detinfer', () => {
     expect(/kNumericContract = "([^"]+)"/.exec(header)?.[1]).toBe(NUMERIC_CONTRACT);
   });
 
+  test('--help lists all commands, and the help of each is there however it is asked for', () => {
+    const { stdout } = detinfer('--help');
+    for (const name of ['launch', 'download', 'test|test-deterministic', 'verify', 'bench']) {
+      expect(stdout).toMatch(new RegExp(`^  ${name.replace('|', '\\|')} `, 'm'));
+    }
+    expect(detinfer('help', 'download').stdout).toContain('--revision <name>');
+    expect(detinfer('test-deterministic', '--help').stdout).toContain('--test-mode <mode>');
+    expect(detinfer('bench', 'serving', '--help').stdout).toContain('--num-prompts <n>');
+  });
+
   test('launch --help lists every flag under its group', () => {
     const { code, stdout } = detinfer('launch', '--help');
     expect(code).toBe(0);
