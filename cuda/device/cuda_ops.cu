@@ -1,6 +1,7 @@
 #include "device/cuda_ops.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "attention/backend.h"
 #include "device/cuda_device.cuh"
@@ -147,7 +148,8 @@ class CudaOps : public Ops {
     add_rms_norm_cuda(residual, delta, rows, n, weight, eps, y, stream());
   }
   void linear(const bf16* x, int rows, const Matrix& w, bf16* y) override {
-    linear_cuda(x, rows, device(w), nullptr, y, stream());
+    const int held = std::exchange(held_by_attention_, 0);
+    linear_cuda(x, rows, device(w), nullptr, y, stream(), rows == 1 ? held : 0);
   }
   void linear(const bf16* x, int rows, const Matrix& w, float* y) override {
     linear_cuda(x, rows, device(w), nullptr, y, stream());
@@ -178,6 +180,7 @@ class CudaOps : public Ops {
   }
   void attention(const AttentionArgs& args) override {
     attention_->run(args.q, args.keys, args.values, args.out, stream());
+    held_by_attention_ = layout_.kv_heads;
   }
 
   int request_rows(RowRequest* requests, int count) override { return sampler_->send(requests, count, stream()); }
@@ -200,6 +203,8 @@ class CudaOps : public Ops {
   CudaGraphs graphs_;
   std::string attention_backend_;
   PagedKvLayout layout_;
+  /// Multiprocessors that attention of one row, if it was launched last, keeps at least: one for each KV head.
+  int held_by_attention_ = 0;
   std::unique_ptr<AttentionBackend> attention_;
   std::unique_ptr<CudaSampler> sampler_;
 };

@@ -20,9 +20,9 @@ Launcher launcher(int tile, std::integer_sequence<int, kIndices...>) {
 }
 
 void run(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y, LinearOutput output,
-         cudaStream_t stream) {
+         cudaStream_t stream, int held = 0) {
   if (rows == 0) return;
-  run_linear(choose_linear_schedule(rows, w.n, w.k, multiprocessors()), x, rows, w, bias, y, output, stream);
+  run_linear(choose_linear_schedule(rows, w.n, w.k, multiprocessors() - held), x, rows, w, bias, y, output, stream);
 }
 
 }  // namespace
@@ -46,8 +46,9 @@ void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const D
   launcher(schedule.tile, std::make_integer_sequence<int, kLinearTileCount>())(x_map, w_map, arguments, stream);
 }
 
-void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream) {
-  run(x, rows, w, bias, y, LinearOutput::kBf16, stream);
+void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream,
+                 int held) {
+  run(x, rows, w, bias, y, LinearOutput::kBf16, stream, held);
 }
 
 void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, float* y, cudaStream_t stream) {

@@ -22,8 +22,11 @@ struct DeviceMatrix {
 enum class LinearOutput { kF32, kBf16, kSwiglu };
 
 /// @param x [rows][k], aligned to 16 bytes @param bias [n] or null @param y [rows][n], not x
+/// @param held multiprocessors that the launch before keeps to its end: the schedule does without them, since a block
+/// that starts there has loaded nothing ahead
 /// @throws Error kEngineFailed
-void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream);
+void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, bf16* y, cudaStream_t stream,
+                 int held = 0);
 /// The same before rounding to bf16.
 void linear_cuda(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, float* y, cudaStream_t stream);
 /// SwiGLU of a linear, without a pass of its own. @param w rows of gate and up in groups; n a multiple of 16
