@@ -1,4 +1,4 @@
-// The attention backend flashinfer: one persistent kernel over a planned list of prefill tiles and decode splits, with
+// The attention backend flashinfer: persistent kernels over planned lists of prefill tiles and decode splits, with
 // instructions that Ampere has too (mma.sync, ldmatrix, cp.async), over a paged KV cache.
 #pragma once
 
