@@ -26,7 +26,7 @@ class DecodeLoader {
   static constexpr bool kPadded = true;
 
   __device__ __forceinline__ static void barriers_ready() {}
-  __device__ __forceinline__ static void wait(uint32_t barrier, uint32_t parity) { wait_spinning(barrier, parity); }
+  __device__ __forceinline__ static void wait(uint32_t barrier, uint32_t parity) { wait_for_phase(barrier, parity); }
 
   __device__ __forceinline__ DecodeLoader(const Pools& pools, const DecodeArgs& args, uint8_t* memory, int warp)
       : pools_(pools),
