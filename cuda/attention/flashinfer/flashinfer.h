@@ -1,5 +1,5 @@
-// The attention backend flashinfer: one persistent kernel over a planned list of prefill tiles and decode splits, with
-// instructions that Ampere has too (mma.sync, ldmatrix, cp.async), over a paged KV cache.
+// The attention backend flashinfer: planned lists of prefill tiles and decode splits over a paged KV cache, as fa3, with
+// instructions that Ampere has too (mma.sync, ldmatrix, cp.async).
 #pragma once
 
 #include "attention/backend.h"
