@@ -30,9 +30,8 @@ class DecodeProducer {
       hand_over(record.task);
       const int blocks = (record.task.keys + kBlockKeys - 1) / kBlockKeys;
       load_tiles(false, record.row, blocks);
-      const Record next = read(int(gridDim.x) + tell(taken));
       load_tiles(true, record.row, blocks);
-      record = next;
+      record = read(int(gridDim.x) + tell(taken));
     }
     hand_over({});
     if (warp_ == 0) leave();
@@ -59,7 +58,7 @@ class DecodeProducer {
   }
 
   __device__ __forceinline__ void hand_over(const DecodeTask& task) {
-    loader_.hand_over(task, slots_);
+    if (warp_ == 0) loader_.hand_over(task, slots_);
     slots_.advance();
   }
 

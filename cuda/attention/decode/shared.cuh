@@ -13,7 +13,7 @@
 //   Source                       where keys and values are: a parameter of the kernel
 //   DecodeLoader(source, args, memory, warp), and all below, by all lanes of a producing warp
 //   chunk_shift()                log2 of the keys, at most 128, for which it is told where they begin
-//   hand_over(task, slots)       gives the other warps a task and its queries once the slot is empty
+//   hand_over(task, slots)       gives the other warps a task and its queries once the slot is empty; by the first warp
 //   load_tile(values, row, j, ring)   brings the warp's part of block j of keys or values, once the stage is empty;
 //                                lane i's `row` is where the split's chunk i begins
 #pragma once

@@ -22,7 +22,7 @@ class DecodeLoader {
 
  public:
   using Source = Pools;
-  static constexpr int kWarps = 4, kTileArrivals = kWarps * 32, kTaskArrivals = kTileArrivals + 1;
+  static constexpr int kWarps = 4, kTileArrivals = kWarps * 32, kTaskArrivals = 33;
   static constexpr bool kPadded = true;
 
   __device__ __forceinline__ static void barriers_ready() {}
@@ -47,12 +47,12 @@ class DecodeLoader {
     wait(Shared::slot_empty(shared_, slots.stage), slots.parity ^ 1);
     const int64_t head = int64_t(task.row) * args_.heads + task.kv_head * group_;
     const int rows = task.keys > 0 && copies_ ? group_ : 0;
-    for (int r = warp_ * kRows + row_; r < rows; r += kWarps * kRows) {
+    for (int r = row_; r < rows; r += kRows) {
       copy_16(shared_ + at + Shared::kQueries + r * Shared::kQueryRow + unit_ * 16,
               args_.q + (head + r) * args_.head_dim + unit_ * 8);
     }
     arrive_when_copied(full);
-    if (warp_ == 0 && threadIdx.x % 32 == 0) {
+    if (threadIdx.x % 32 == 0) {
       *reinterpret_cast<DecodeTask*>(memory_ + at) = task;
       barrier_arrive(full);
     }
