@@ -1,4 +1,4 @@
-// The launchers of the flashinfer kernels, between their files. The number of blocks depends on the device alone.
+// The launchers of the flashinfer kernels, between their files.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -26,16 +26,16 @@ struct PrefillArgs {
   /// Query heads that share a KV head, and 2^16 / group rounded up.
   int group;
   int group_inverse;
-  /// 2^31 / kv_heads, rounded up.
+  /// 2^31 / kv_heads rounded up.
   unsigned kv_heads_inverse;
   /// log2 of the page size.
   int page_shift;
   float scale;
-  /// Totals of a tile's finished splits, in the order of the threads that hold them. [block][kTotalFloats<D>]
+  /// What shared memory has no room for, of the totals of a tile's finished splits: total_floats() for each block.
   float* totals;
 };
 
-/// @tparam D columns in shared memory: 64, 128 or 256, at least head_dim
+/// For at least one tile. @tparam D columns in shared memory: 64, 128 or 256, at least head_dim
 template <int D>
 void launch_prefill(const PrefillArgs& args, cudaStream_t stream);
 
@@ -45,7 +45,8 @@ int tile_rows();
 template <int D>
 int total_floats();
 
-/// Takes its part of the plan from the device, so that the launch can stand in a graph.
+/// Takes its part of the plan from the device, and the number of blocks depends on the device alone, so that the launch
+/// can stand in a graph.
 template <int D>
 void launch_decode(const attention::DecodeArgs& args, const bf16* keys, const bf16* values, cudaStream_t stream);
 

@@ -135,10 +135,8 @@ class Prefill : Rows<D> {
     }
   }
 
-  /// Moves the running maxima and brings the sums to them, or starts those of a split.
-  __device__ __forceinline__ void move_maxima(bool fresh, int first_key) {
-    float largest[kTiles][2];
-    find_largest(largest);
+  /// The largest scores of the rows, of which each thread knows those among its own.
+  __device__ __forceinline__ static void share_largest(float (&largest)[kTiles][2]) {
 #pragma unroll
     for (int mask = 4; mask < 32; mask *= 2) {
 #pragma unroll
@@ -147,47 +145,59 @@ class Prefill : Rows<D> {
         for (int h = 0; h < 2; ++h) largest[n][h] = fmaxf(largest[n][h], __shfl_xor_sync(~0u, largest[n][h], mask));
       }
     }
+  }
+
+  /// Moves the running maxima and brings the sums to them, or starts those of a split.
+  __device__ __forceinline__ void move_maxima(bool fresh, int first_key) {
+    float largest[kTiles][2];
+    find_largest(largest);
     if (fresh) {
-#pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          // Rounding is monotone: the largest product is the product of the largest score. A row that sees nothing of
-          // the split gets a maximum against which its weights are 0; its sums are not used.
-          max_[n][h] = position(n, h) < first_key ? 0.0f : largest[n][h] * args_.scale;
-          sums_[n][h] = 0.0f;
-        }
-#pragma unroll
-        for (int m = 0; m < kColumnTiles; ++m) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) out_[m][n][e] = 0.0f;
-        }
-      }
+      start_split(largest, first_key);
       return;
     }
-    bool moved = false;
+    // A row's maximum moves if a score among any thread's is large enough. Mostly none of the warp's is.
+    bool moves = false;
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        largest[n][h] = next_max(max_[n][h], largest[n][h] * args_.scale);
-        moved |= largest[n][h] != max_[n][h];
+        // Rounding is monotone: the largest product is the product of the largest score.
+        moves |= next_max(max_[n][h], largest[n][h] * args_.scale) != max_[n][h];
       }
     }
-    // Mostly no maximum of the warp has moved; the factors are exactly 1 then.
-    if (!__any_sync(~0u, moved)) return;
+    if (!__any_sync(~0u, moves)) return;
+    share_largest(largest);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const float factor = rescale(max_[n][h], largest[n][h]);
-        max_[n][h] = largest[n][h];
+        const float old_max = max_[n][h];
+        max_[n][h] = next_max(old_max, largest[n][h] * args_.scale);
+        const float factor = rescale(old_max, max_[n][h]);
         sums_[n][h] = sums_[n][h] * factor;
 #pragma unroll
         for (int m = 0; m < kColumnTiles; ++m) {
           out_[m][n][h] = out_[m][n][h] * factor;
           out_[m][n][h + 2] = out_[m][n][h + 2] * factor;
         }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void start_split(float (&largest)[kTiles][2], int first_key) {
+    share_largest(largest);
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        // A row that sees nothing of the split gets a maximum against which its weights are 0; its sums are not used.
+        max_[n][h] = position(n, h) < first_key ? 0.0f : largest[n][h] * args_.scale;
+        sums_[n][h] = 0.0f;
+      }
+#pragma unroll
+      for (int m = 0; m < kColumnTiles; ++m) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) out_[m][n][e] = 0.0f;
       }
     }
   }
