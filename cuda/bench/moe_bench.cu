@@ -12,6 +12,7 @@
 #include "core/cuda_memory.cuh"
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/linear/run_linear.h"
+#include "kernels/moe/few_rows.h"
 #include "kernels/moe/run_expert_linear.h"
 
 namespace detinfer {
@@ -56,6 +57,7 @@ class Layer {
   Layer(const Weights& weights, int rows)
       : rows_(rows),
         weights_(weights),
+        router_{weights.router.data(), kSpec.experts, kHidden},
         x_(size_t(kInputs) * rows * kHidden, 4),
         activated_(size_t(rows) * kSpec.top_k * kIntermediate, 6),
         y_(size_t(rows) * kSpec.top_k * kHidden, 7),
@@ -63,37 +65,42 @@ class Layer {
         logits_(CudaMemory::kDevice, int64_t(rows) * kSpec.experts) {
     for (int i = 0; i < kInputs; ++i) {
       routes_.push_back(std::make_unique<Routes>(rows));
-      run(i, nullptr);
+      router(i, nullptr);
+      route(i, nullptr);
       std::vector<int32_t> first(kSpec.experts + 1);
       CUDA_CHECK(cudaMemcpy(first.data(), routes_[i]->first.data(), first.size() * 4, cudaMemcpyDeviceToHost));
       for (int e = 0; e < kSpec.experts; ++e) hit_ += double(first[e] < first[e + 1]) / kInputs;
     }
   }
 
+  /// A whole layer as a model runs it.
+  void run(int i, cudaStream_t stream) const {
+    experts_cuda(x(i), rows_, kSpec, router_, gate_up_of(i), down_of(i),
+                 {logits_.data(), routes(i), activated_.data(), y_.data()}, out_.data(), stream);
+  }
+
+  /// Its launches where experts_cuda() goes the way for few rows, or the other.
+  bool few() const { return are_few_rows(rows_, kSpec); }
+  void few_gate_up(int i, cudaStream_t stream) const {
+    few_rows_gate_up_cuda(x(i), logits_.data(), rows_, kSpec, gate_up_of(i), activated_.data(), stream);
+  }
+  void few_down(int i, cudaStream_t stream) const {
+    few_rows_down_cuda(activated_.data(), logits_.data(), rows_, kSpec, down_of(i), out_.data(), stream);
+  }
   void router(int i, cudaStream_t stream) const {
-    linear_cuda(x(i), rows_, {weights_.router.data(), kSpec.experts, kHidden}, nullptr, logits_.data(), stream);
+    linear_cuda(x(i), rows_, router_, nullptr, logits_.data(), stream);
   }
   void route(int i, cudaStream_t stream) const { route_experts_cuda(logits_.data(), rows_, kSpec, routes(i), stream); }
   void gate_up(int i, cudaStream_t stream) const { gate_up(i, stream, schedule(2 * kIntermediate, kHidden)); }
   void gate_up(int i, cudaStream_t stream, const ExpertSchedule& s) const {
-    const bf16* const w = weights_.gate_up.data() + i % kCopies * kGateUp;
-    run_expert_linear(s, x(i), rows_, kSpec, routes(i), true, {w, kSpec.experts * 2 * kIntermediate, kHidden},
-                      activated_.data(), true, stream);
+    run_expert_linear(s, x(i), rows_, kSpec, routes(i), true, gate_up_of(i), activated_.data(), true, stream);
   }
   void down(int i, cudaStream_t stream) const { down(i, stream, schedule(kHidden, kIntermediate)); }
   void down(int i, cudaStream_t stream, const ExpertSchedule& s) const {
-    const bf16* const w = weights_.down.data() + i % kCopies * kDown;
-    run_expert_linear(s, activated_.data(), rows_, kSpec, routes(i), false, {w, kSpec.experts * kHidden, kIntermediate},
-                      y_.data(), false, stream);
+    run_expert_linear(s, activated_.data(), rows_, kSpec, routes(i), false, down_of(i), y_.data(), false, stream);
   }
   void combine(int i, cudaStream_t stream) const {
     combine_experts_cuda(y_.data(), rows_, kHidden, kSpec, routes(i), out_.data(), stream);
-  }
-  void run(int i, cudaStream_t stream) const {
-    for (const auto operation : {&Layer::router, &Layer::route}) (this->*operation)(i, stream);
-    gate_up(i, stream);
-    down(i, stream);
-    combine(i, stream);
   }
 
   ExpertSchedule schedule(int n, int k) const {
@@ -111,9 +118,16 @@ class Layer {
  private:
   const bf16* x(int i) const { return x_.data() + size_t(i % kInputs) * rows_ * kHidden; }
   ExpertRoutes routes(int i) const { return routes_[i % kInputs]->view(); }
+  DeviceMatrix gate_up_of(int i) const {
+    return {weights_.gate_up.data() + i % kCopies * kGateUp, kSpec.experts * 2 * kIntermediate, kHidden};
+  }
+  DeviceMatrix down_of(int i) const {
+    return {weights_.down.data() + i % kCopies * kDown, kSpec.experts * kHidden, kIntermediate};
+  }
 
   int rows_;
   const Weights& weights_;
+  DeviceMatrix router_;
   Values x_, activated_, y_, out_;
   CudaArray<float> logits_;
   std::vector<std::unique_ptr<Routes>> routes_;
@@ -134,13 +148,19 @@ void bench_moe_cuda(double bandwidth) {
   std::printf("%6s %6s %8s %8s %7s | %7s %7s %8s %8s %8s\n", "rows", "hit", "layer", "floor", "ratio", "router",
               "route", "gate_up", "down", "combine");
   const Weights weights;
-  for (int rows : {1, 4, 16, 64, 128, 512, 1024, 2048, 4096, 8192}) {
+  for (int rows : {1, 2, 4, 16, 64, 128, 512, 1024, 2048, 4096, 8192}) {
     const Layer layer(weights, rows);
     const double all = time(rows, [&](int i, cudaStream_t stream) { layer.run(i, stream); });
     const double floor = layer.floor(bandwidth) * 1e6;
     std::printf("%6d %6.1f %8.1f %8.1f %7.2f |", rows, layer.hit(), all, floor, all / floor);
     const auto column = [&](int width, const auto& launch) { std::printf(" %*.1f", width, time(rows, launch)); };
     column(7, [&](int i, cudaStream_t stream) { layer.router(i, stream); });
+    if (layer.few()) {
+      column(16, [&](int i, cudaStream_t stream) { layer.few_gate_up(i, stream); });
+      column(8, [&](int i, cudaStream_t stream) { layer.few_down(i, stream); });
+      std::printf("\n");
+      continue;
+    }
     column(7, [&](int i, cudaStream_t stream) { layer.route(i, stream); });
     column(8, [&](int i, cudaStream_t stream) { layer.gate_up(i, stream); });
     column(8, [&](int i, cudaStream_t stream) { layer.down(i, stream); });

@@ -6,7 +6,8 @@
 // What a copy brought to the device (positions, ids, a plan) may be read before the wait: the first kernel behind the copy
 // starts after it, and each later one after the kernel before it has started; and a copy that overwrites it waits for all
 // kernels before itself, to their ends. The same holds for what publish_and_let_next_start() published, since no later
-// kernel starts before it; such a kernel overwrites it no sooner than after its own wait.
+// kernel starts before it; such a kernel overwrites it no sooner than after its own wait. And for what the kernel before
+// waited for, if that one lets the next start only behind its wait.
 #pragma once
 
 #include <cuda_runtime.h>

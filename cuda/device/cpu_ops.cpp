@@ -76,20 +76,9 @@ class CpuOps : public Ops {
     linear_swiglu_cpu(pool_, x, rows, packed(w), y);
   }
 
-  void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) override {
-    route_experts_cpu(pool_, logits, rows, spec, routes);
-  }
-  void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
-                     const Matrix& w, bf16* y) override {
-    expert_linear_cpu(pool_, x, rows, spec, routes, gather, packed(w), y);
-  }
-  void expert_linear_swiglu(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, const Matrix& w,
-                            bf16* y) override {
-    expert_linear_swiglu_cpu(pool_, x, rows, spec, routes, packed(w), y);
-  }
-  void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
-                       bf16* out) override {
-    combine_experts_cpu(pool_, y, rows, n, spec, routes, out);
+  void experts(const bf16* x, int rows, const RouteSpec& spec, const Matrix& router, const Matrix& gate_up,
+               const Matrix& down, const ExpertWork& work, bf16* out) override {
+    experts_cpu(pool_, x, rows, spec, packed(router), packed(gate_up), packed(down), work, out);
   }
 
   void plan_attention(const AttentionSlice* slices, int count) override {

@@ -159,20 +159,9 @@ class CudaOps : public Ops {
     linear_swiglu_cuda(x, rows, device(w), y, stream());
   }
 
-  void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) override {
-    route_experts_cuda(logits, rows, spec, routes, stream());
-  }
-  void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
-                     const Matrix& w, bf16* y) override {
-    expert_linear_cuda(x, rows, spec, routes, gather, device(w), y, stream());
-  }
-  void expert_linear_swiglu(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, const Matrix& w,
-                            bf16* y) override {
-    expert_linear_swiglu_cuda(x, rows, spec, routes, device(w), y, stream());
-  }
-  void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
-                       bf16* out) override {
-    combine_experts_cuda(y, rows, n, spec, routes, out, stream());
+  void experts(const bf16* x, int rows, const RouteSpec& spec, const Matrix& router, const Matrix& gate_up,
+               const Matrix& down, const ExpertWork& work, bf16* out) override {
+    experts_cuda(x, rows, spec, device(router), device(gate_up), device(down), work, out, stream());
   }
 
   void plan_attention(const AttentionSlice* slices, int count) override {

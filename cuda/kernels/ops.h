@@ -107,18 +107,10 @@ class Ops {
   /// SwiGLU of a linear of gate and up. @param w their rows in groups (kernels/mlp/swiglu.h) @param y [rows][w.n() / 2]
   virtual void linear_swiglu(const bf16* x, int rows, const Matrix& w, bf16* y) = 0;
 
-  /// A mixture of experts (kernels/moe/moe.h). @param logits [rows][experts] @param routes is filled in
-  virtual void route_experts(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes) = 0;
-  /// @param gather true: x has a row per row of the pass; false: one per entry
-  /// @param w all experts' matrices, one below the other
-  virtual void expert_linear(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes, bool gather,
-                             const Matrix& w, bf16* y) = 0;
-  /// The same with SwiGLU, of gathered rows. @param w of each expert, rows of gate and up in groups
-  virtual void expert_linear_swiglu(const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,
-                                    const Matrix& w, bf16* y) = 0;
-  /// @param y [rows · top_k][n] in order of entries @param out [rows][n]
-  virtual void combine_experts(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
-                               bf16* out) = 0;
+  /// A layer of experts (kernels/moe/moe.h). @param gate_up, down all experts' matrices, one below the other; of each, rows
+  /// of gate and up in groups (kernels/mlp/swiglu.h) @param work arrays of the device
+  virtual void experts(const bf16* x, int rows, const RouteSpec& spec, const Matrix& router, const Matrix& gate_up,
+                       const Matrix& down, const ExpertWork& work, bf16* out) = 0;
 
   /// Says which slices attention() works on in all layers of a pass. @param slices in host memory, as their pages;
   /// unchanged until the pass is over

@@ -33,18 +33,10 @@ int64_t MoeLayer::unread_bytes() const {
 }
 
 bf16* MoeLayer::forward(Step& step, const bf16* x) const {
-  const int rows = step.batch.rows;
-  const RouteSpec& route = spec_.route;
-  float* const logits = step.work.router_logits();
-  const ExpertRoutes routes = step.work.routes();
-  bf16* const activated = step.buffer(Workspace::kActivated);
-  bf16* const outputs = step.buffer(Workspace::kExpertOutputs);
+  const ExpertWork work{step.work.router_logits(), step.work.routes(), step.buffer(Workspace::kActivated),
+                        step.buffer(Workspace::kExpertOutputs)};
   bf16* const out = step.buffer(Workspace::kDelta);
-  step.ops.linear(x, rows, *router_.value, logits);
-  step.ops.route_experts(logits, rows, route, routes);
-  step.ops.expert_linear_swiglu(x, rows, route, routes, *gate_up_.value, activated);
-  step.ops.expert_linear(activated, rows, route, routes, false, *down_.value, outputs);
-  step.ops.combine_experts(outputs, rows, spec_.hidden, route, routes, out);
+  step.ops.experts(x, step.batch.rows, spec_.route, *router_.value, *gate_up_.value, *down_.value, work, out);
   return out;
 }
 

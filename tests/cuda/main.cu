@@ -8,6 +8,7 @@
 namespace detinfer::testing {
 
 extern const TestTable kCudaFa3Tests;
+extern const TestTable kCudaFewRowsTests;
 extern const TestTable kCudaFlashinferTests;
 extern const TestTable kCudaLinearTests;
 extern const TestTable kCudaMoeTests;
@@ -16,9 +17,9 @@ extern const TestTable kCudaSmallOpsTests;
 extern const TestTable kCudaSwigluTests;
 extern const TestTable kCudaTritonTests;
 
-const TestTable* const kTables[] = {&kCudaLinearTests,  &kCudaSwigluTests, &kCudaMoeTests,
-                                    &kCudaSmallOpsTests, &kCudaSamplerTests, &kCudaFa3Tests,
-                                    &kCudaFlashinferTests, &kCudaTritonTests};
+const TestTable* const kTables[] = {&kCudaLinearTests,   &kCudaSwigluTests, &kCudaMoeTests,
+                                    &kCudaFewRowsTests,  &kCudaSmallOpsTests, &kCudaSamplerTests,
+                                    &kCudaFa3Tests,      &kCudaFlashinferTests, &kCudaTritonTests};
 
 }  // namespace detinfer::testing
 

@@ -40,6 +40,16 @@ struct ExpertRoutes {
   int32_t* place = nullptr;
 };
 
+/// Arrays that a layer works in.
+struct ExpertWork {
+  /// [rows][experts]
+  float* logits = nullptr;
+  ExpertRoutes routes;
+  /// [rows · top_k][intermediate] and [rows · top_k][hidden]
+  bf16* activated = nullptr;
+  bf16* outputs = nullptr;
+};
+
 /// A logit as choice and weights see it.
 DETINFER_HD float route_logit(float logit) { return logit == logit ? logit : bits_float(0xFF800000u); }
 
@@ -58,7 +68,12 @@ void expert_linear_reference(const bf16* x, int rows, const RouteSpec& spec, con
 void combine_experts_reference(const bf16* y, int rows, int n, const RouteSpec& spec, const ExpertRoutes& routes,
                                bf16* out);
 
-/// The fast paths.
+/// A whole layer. @param gate_up of each expert, rows of gate and up in groups (kernels/mlp/swiglu.h)
+/// @param out [rows][hidden]
+void experts_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec, const PackedMatrix& router,
+                 const PackedMatrix& gate_up, const PackedMatrix& down, const ExpertWork& work, bf16* out);
+
+/// Its parts.
 void route_experts_cpu(ThreadPool& pool, const float* logits, int rows, const RouteSpec& spec,
                        const ExpertRoutes& routes);
 void expert_linear_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec, const ExpertRoutes& routes,

@@ -3,6 +3,7 @@
 
 #include "core/per_isa.h"
 #include "core/thread_pool.h"
+#include "kernels/linear/linear.h"
 #include "kernels/moe/moe.h"
 
 namespace detinfer {
@@ -64,6 +65,15 @@ void round_sums(const float* acc, int n, bf16* out) {
 }
 
 }  // namespace
+
+void experts_cpu(ThreadPool& pool, const bf16* x, int rows, const RouteSpec& spec, const PackedMatrix& router,
+                 const PackedMatrix& gate_up, const PackedMatrix& down, const ExpertWork& work, bf16* out) {
+  linear_cpu(pool, x, rows, router, nullptr, work.logits);
+  route_experts_cpu(pool, work.logits, rows, spec, work.routes);
+  expert_linear_swiglu_cpu(pool, x, rows, spec, work.routes, gate_up, work.activated);
+  expert_linear_cpu(pool, work.activated, rows, spec, work.routes, false, down, work.outputs);
+  combine_experts_cpu(pool, work.outputs, rows, down.n / spec.experts, spec, work.routes, out);
+}
 
 void route_experts_cpu(ThreadPool& pool, const float* logits, int rows, const RouteSpec& spec,
                        const ExpertRoutes& routes) {

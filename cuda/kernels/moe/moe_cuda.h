@@ -7,6 +7,12 @@
 
 namespace detinfer {
 
+/// A whole layer. @param x aligned to 16 bytes @param gate_up of each expert, rows of gate and up in groups
+/// (kernels/mlp/swiglu.h) @param out [rows][hidden] @throws Error as its parts below
+void experts_cuda(const bf16* x, int rows, const RouteSpec& spec, const DeviceMatrix& router,
+                  const DeviceMatrix& gate_up, const DeviceMatrix& down, const ExpertWork& work, bf16* out,
+                  cudaStream_t stream);
+
 /// The kernels behind it may read the routes before they wait for their inputs (core/launch.cuh).
 /// @throws Error as check_route_spec(), kEngineFailed
 void route_experts_cuda(const float* logits, int rows, const RouteSpec& spec, const ExpertRoutes& routes,

@@ -10,7 +10,8 @@ namespace {
 constexpr int kFewRows = 32;
 /// Rows of a thread block that only chooses.
 constexpr int kChoosingRows = 8;
-constexpr int kGroupingWarps = 32;
+/// Rows of a thread block that puts their entries in order, and its threads.
+constexpr int kGroupingRows = 128, kGroupingThreads = 1024;
 
 __device__ __forceinline__ void store_choice(const RankedExpert& choice, int row, int lane, const RouteSpec& spec,
                                              const ExpertRoutes& routes) {
@@ -66,44 +67,64 @@ __global__ void __launch_bounds__(kChoosingRows * 32)
   store_choice(choice, row, lane, spec, routes);
 }
 
-/// Block e finds the entries of expert e. Every warp looks at its part of all choices: first it counts, then it places.
-__global__ void __launch_bounds__(kGroupingWarps * 32) group_kernel(int rows, RouteSpec spec, ExpertRoutes routes) {
-  __shared__ int equal_of[kGroupingWarps], less_of[kGroupingWarps];
-  const int expert = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int entries = rows * spec.top_k, steps = (entries + 31) / 32;
-  const int part = (steps + kGroupingWarps - 1) / kGroupingWarps;
-  const int begin = min(warp * part, steps) * 32, end = min(begin + part * 32, entries);
-  wait_for_inputs();
-  int equal = 0, less = 0;
-#pragma unroll 8
-  for (int i = begin + lane; i < end; i += 32) {
-    const int32_t chosen = routes.experts[i];
-    equal += chosen == expert;
-    less += chosen < expert;
-  }
-  equal = __reduce_add_sync(~0u, equal);
-  less = __reduce_add_sync(~0u, less);
-  if (lane == 0) {
-    equal_of[warp] = equal;
-    less_of[warp] = less;
+/// Places the entries of kGroupingRows rows. How many of each expert lie before them, every thread block counts anew.
+__global__ void __launch_bounds__(kGroupingThreads) group_kernel(int rows, RouteSpec spec, ExpertRoutes routes) {
+  constexpr int kWords = kGroupingRows / 32;
+  // Of each expert: entries of rows before this block's, those of the others, and which of its rows chose it.
+  __shared__ int before_of[kMaxExperts], rest_of[kMaxExperts], first[kMaxExperts];
+  __shared__ uint32_t rows_of[kMaxExperts][kWords];
+  const int begin = blockIdx.x * kGroupingRows * spec.top_k, all = rows * spec.top_k;
+  const int end = min(begin + kGroupingRows * spec.top_k, all);
+  for (int i = threadIdx.x; i < spec.experts; i += kGroupingThreads) {
+    before_of[i] = rest_of[i] = 0;
+#pragma unroll
+    for (uint32_t& word : rows_of[i]) word = 0;
   }
   __syncthreads();
-  const int first = __reduce_add_sync(~0u, less_of[lane]);
-  int at = first + __shfl_sync(~0u, sum_before(equal_of[lane], lane), warp);
-  if (threadIdx.x == 0) {
-    routes.first[expert] = first;
-    if (expert == spec.experts - 1) routes.first[spec.experts] = entries;
+  wait_for_inputs();
+  // The choices of the block's own rows, asked for once.
+  int own[kMaxTopK * kGroupingRows / kGroupingThreads];
+#pragma unroll
+  for (int j = 0; j < int(sizeof(own) / sizeof(int)); ++j) {
+    const int i = begin + threadIdx.x + j * kGroupingThreads;
+    own[j] = i < end ? routes.experts[i] : -1;
   }
-#pragma unroll 4
-  for (int i = begin; i < end; i += 32) {
-    const bool mine = i + lane < end && routes.experts[i + lane] == expert;
-    const uint32_t lanes = __ballot_sync(~0u, mine);
-    if (mine) {
-      const int place = at + __popc(lanes & ((1u << lane) - 1));
-      routes.place[i + lane] = place;
-      routes.row[place] = (i + lane) / spec.top_k;
+#pragma unroll 8
+  for (int i = threadIdx.x; i < all; i += kGroupingThreads) {
+    atomicAdd(i < begin ? &before_of[routes.experts[i]] : &rest_of[routes.experts[i]], 1);
+  }
+#pragma unroll
+  for (int j = 0; j < int(sizeof(own) / sizeof(int)); ++j) {
+    if (own[j] < 0) break;
+    const int row = (threadIdx.x + j * kGroupingThreads) / spec.top_k;
+    atomicOr(&rows_of[own[j]][row / 32], 1u << row % 32);
+  }
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    const int lane = threadIdx.x, share = (spec.experts + 31) / 32;
+    const int mine = min(lane * share, spec.experts), behind = min(mine + share, spec.experts);
+    int sum = 0;
+    for (int i = mine; i < behind; ++i) sum += before_of[i] + rest_of[i];
+    int before = sum_before(sum, lane);
+    for (int i = mine; i < behind; ++i) {
+      first[i] = before;
+      before += before_of[i] + rest_of[i];
     }
-    at += __popc(lanes);
+  }
+  __syncthreads();
+  if (blockIdx.x == 0) {
+    for (int i = threadIdx.x; i < spec.experts; i += kGroupingThreads) routes.first[i] = first[i];
+    if (threadIdx.x == 0) routes.first[spec.experts] = all;
+  }
+#pragma unroll
+  for (int j = 0; j < int(sizeof(own) / sizeof(int)); ++j) {
+    const int expert = own[j];
+    if (expert < 0) break;
+    const int i = threadIdx.x + j * kGroupingThreads, row = i / spec.top_k;
+    int place = first[expert] + before_of[expert] + __popc(rows_of[expert][row / 32] & ((1u << row % 32) - 1));
+    for (int word = 0; word < row / 32; ++word) place += __popc(rows_of[expert][word]);
+    routes.place[begin + i] = place;
+    routes.row[place] = begin / spec.top_k + row;
   }
   publish_and_let_next_start();
 }
@@ -117,7 +138,7 @@ void launch_route(const float* logits, int rows, const RouteSpec& spec, const Ex
   }
   launch(choose_kernel<kShare>, (rows + kChoosingRows - 1) / kChoosingRows, kChoosingRows * 32, 0, stream, logits, rows,
          spec, routes);
-  launch(group_kernel, spec.experts, kGroupingWarps * 32, 0, stream, rows, spec, routes);
+  launch(group_kernel, (rows + kGroupingRows - 1) / kGroupingRows, kGroupingThreads, 0, stream, rows, spec, routes);
 }
 
 }  // namespace
