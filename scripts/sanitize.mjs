@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Runs a small case of every CUDA kernel under the tools of NVIDIA's compute-sanitizer, which find accesses out of
+// Runs a small case of each family of CUDA kernels under the tools of NVIDIA's compute-sanitizer, which find accesses out of
 // bounds, races in shared memory and misused barriers, and says for each what it found. On a machine with a GPU, after a
 // build.
 //   node scripts/sanitize.mjs [racecheck memcheck synccheck, all by default]
