@@ -13,7 +13,16 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const TESTS = join(ROOT, 'build', 'Release', 'detinfer_cuda_tests');
 /** The slowest first. */
 const TOOLS = ['racecheck', 'memcheck', 'synccheck'];
-const FAMILIES = ['linear', 'moe', 'small ops', 'sampler', 'attention fa3', 'attention flashinfer', 'attention triton'];
+const FAMILIES = [
+  'linear',
+  'moe',
+  'moe, few rows',
+  'small ops',
+  'sampler',
+  'attention fa3',
+  'attention flashinfer',
+  'attention triton',
+];
 const LIMIT_SECONDS = 60;
 /** Characters of a tool's report. */
 const SHOWN = 4000;

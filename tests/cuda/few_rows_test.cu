@@ -110,6 +110,13 @@ void layers_equal_reference() {
   }
 }
 
+/// What scripts/sanitize.mjs runs: both kernels, for 128 experts at most and for more.
+void small_case() {
+  std::mt19937_64 random(54);
+  compare({{16, 4, true}, 2, 88, 24}, Operands::kNormal, RouterLogits::kNormal, random);
+  compare({{160, 9, true}, 1, 24, 16}, Operands::kNormal, RouterLogits::kNormal, random);
+}
+
 /// Rows enough that thread blocks go around, on a chain of many stages.
 void large_shape_equals_mma_chain() {
   std::mt19937_64 random(52);
@@ -227,6 +234,7 @@ void a_graph_follows_its_inputs() {
 extern const TestTable kCudaFewRowsTests = {
     "cuda moe, few rows",
     {{"layers equal reference", layers_equal_reference},
+     {"a small case of every kernel", small_case},
      {"a large shape equals the chain of mma.sync", large_shape_equals_mma_chain},
      {"a graph follows its inputs", a_graph_follows_its_inputs}}};
 

@@ -67,6 +67,23 @@ __device__ __forceinline__ void prefetch(const CUtensorMap& map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
 }
 
+/// A thread's place in its block, and the block's stages, which are ready for use once all its threads have made theirs.
+struct Place {
+  Stages stages;
+  int warp, lane;
+
+  __device__ __forceinline__ Place(const StageShape& shape, const void* shared, const CUtensorMap& x,
+                                   const CUtensorMap& w, int loading_warps)
+      : stages(shape, shared), warp(__shfl_sync(~0u, threadIdx.x / 32, 0)), lane(threadIdx.x % 32) {
+    if (warp == kMultiplyingWarps && elect_one()) {
+      prefetch(x);
+      prefetch(w);
+      stages.init(loading_warps);
+    }
+    __syncthreads();
+  }
+};
+
 /// The chains of a warpgroup's 64 rows over the next `steps` stages.
 __device__ __forceinline__ void multiply(float (&acc)[4], const Stages& stages, Ring& ring, int steps, int warpgroup,
                                          int lane) {

@@ -139,19 +139,12 @@ __global__ void __launch_bounds__(kThreads)
     down_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w, const Down a) {
   extern __shared__ uint8_t shared[];
   let_next_start();
-  const Stages stages(a.stages, shared);
-  const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+  const Place at(a.stages, shared, x, w, kLoadingWarps);
   const int tiles = a.rows * a.tiles;
-  if (warp == kMultiplyingWarps && elect_one()) {
-    prefetch(x);
-    prefetch(w);
-    stages.init(kLoadingWarps);
-  }
-  __syncthreads();
-  if (warp >= kMultiplyingWarps) {
-    Producer<kShare>(a, x, w, stages, warp - kMultiplyingWarps, lane).run(tiles);
+  if (at.warp >= kMultiplyingWarps) {
+    Producer<kShare>(a, x, w, at.stages, at.warp - kMultiplyingWarps, at.lane).run(tiles);
   } else {
-    consume<kShare>(a, stages, tiles, warp, lane);
+    consume<kShare>(a, at.stages, tiles, at.warp, at.lane);
   }
 }
 

@@ -75,21 +75,14 @@ template <int kShare>
 __global__ void __launch_bounds__((kMultiplyingWarps + 1) * 32)
     gate_up_kernel(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w, const GateUp a) {
   extern __shared__ uint8_t shared[];
-  const Stages stages(a.stages, shared);
-  const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+  const Place at(a.stages, shared, x, w, 1);
   const int tiles = a.rows * a.spec.top_k * a.tiles;
-  if (warp == kMultiplyingWarps && elect_one()) {
-    prefetch(x);
-    prefetch(w);
-    stages.init(1);
-  }
-  __syncthreads();
   wait_for_inputs();
   let_next_start();  // not before: the product of down reads logits without waiting for more
-  if (warp == kMultiplyingWarps) {
-    produce<kShare>(a, x, w, stages, tiles, lane);
+  if (at.warp == kMultiplyingWarps) {
+    produce<kShare>(a, x, w, at.stages, tiles, at.lane);
   } else {
-    consume(a, stages, tiles, warp, lane);
+    consume(a, at.stages, tiles, at.warp, at.lane);
   }
 }
 
