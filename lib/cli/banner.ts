@@ -36,8 +36,11 @@ export function curlExample(url: string, args: ServerArgs): string {
   return `curl ${url}/generate${key} -H 'Content-Type: application/json' -d '${body}'`;
 }
 
-function device({ device, deviceName, threads }: EngineInfo, { baseGpuId }: ServerArgs): string {
-  if (device === 'cuda') return `cuda (GPU ${baseGpuId}: ${deviceName})`;
+function device({ device, deviceName, threads }: EngineInfo, { baseGpuId, dpSize }: ServerArgs): string {
+  if (device === 'cuda') {
+    const gpus = dpSize === 1 ? `GPU ${baseGpuId}` : `GPUs ${baseGpuId} to ${baseGpuId + dpSize - 1}`;
+    return `cuda (${gpus}: ${deviceName})`;
+  }
   return `${device} (${deviceName}, ${threads} ${threads === 1 ? 'thread' : 'threads'})`;
 }
 

@@ -18,7 +18,7 @@ export async function preflight(args: ServerArgs, log: Log): Promise<ModelFolder
   checkOptions(args);
   await checkPort(args.host, args.port);
   if (args.signingKey !== null) readSigningKey(args.signingKey);
-  const problem = args.device === 'cuda' ? gpuProblem(args.baseGpuId) : null;
+  const problem = args.device === 'cuda' ? gpuProblem(args.baseGpuId, args.dpSize) : null;
   if (problem !== null) throw problem;
   const folders = await findModelFolders(args, log);
   checkModelFolder(args, folders.model);

@@ -4,7 +4,7 @@ import { DetinferError, ERRORS, type ErrorCode } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
 import type { Device } from '../protocol/server-args.js';
 import { toNative, toResult } from './convert.js';
-import { checkGpu } from './gpu.js';
+import { checkGpus } from './gpu.js';
 import { checkDeviceWeights, devicePages, freeBytes, hostPages, type KvDemand } from './kv-budget.js';
 import { loadAddon } from './load-addon.js';
 import { readModelFolder } from './model-folder.js';
@@ -39,7 +39,7 @@ function load(
   const contextLength = options.contextLength ?? folder.contextLength;
   checkContextLength(contextLength, folder.contextLength);
   return typedErrors(() => {
-    if (device === 'cuda') checkGpu(addon, options.baseGpuId);
+    if (device === 'cuda') checkGpus(addon, options.baseGpuId);
     const native = new addon.NativeEngine({
       config: folder.config,
       threads: options.threads ?? availableParallelism(),

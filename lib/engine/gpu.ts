@@ -2,15 +2,22 @@ import { DetinferError } from '../protocol/errors.js';
 import type { NativeAddon } from './native.js';
 
 /**
- * Checks that the GPU of the given index is there and can be used.
- * @throws DetinferError UNSUPPORTED when no GPU can be, INVALID_FLAG when just this one can't
+ * Checks that GPUs are there and can be used: `count` of them, one for each worker, from the index `first` on.
+ * @throws DetinferError UNSUPPORTED when no GPU can be, INVALID_FLAG when just these can't
  */
-export function checkGpu(addon: Pick<NativeAddon, 'deviceNames'>, index: number): void {
+export function checkGpus(addon: Pick<NativeAddon, 'deviceNames'>, first: number, count = 1): void {
   const names = deviceNames(addon);
   if (names.length === 0) throw unusableGpu('no NVIDIA GPU of the Hopper generation (H100, H200) was found');
-  if (index < names.length) return;
+  if (first + count <= names.length) return;
   const list = names.map((name, i) => `${i}: ${name}`).join(', ');
-  throw new DetinferError('INVALID_FLAG', `--base-gpu-id ${index}: there is no such GPU here. Choose from ${list}.`);
+  if (first >= names.length) {
+    throw new DetinferError('INVALID_FLAG', `--base-gpu-id ${first}: there is no such GPU here. Choose from ${list}.`);
+  }
+  throw new DetinferError(
+    'INVALID_FLAG',
+    `--dp-size ${count} takes a GPU for each worker, from index ${first} to ${first + count - 1}, but there are only ` +
+      `these here: ${list}. Lower --dp-size${first > 0 ? ' or --base-gpu-id' : ''}.`,
+  );
 }
 
 function deviceNames(addon: Pick<NativeAddon, 'deviceNames'>): string[] {

@@ -1,11 +1,11 @@
-/** Entry of the process that probe.ts starts: prints null if the GPU of the given index can be used, else the error. */
+/** Entry of the process that probe.ts starts: prints null if the GPUs (the first's index, and how many) can be used, else the error. */
 import { toErrorData } from '../protocol/errors.js';
-import { checkGpu } from './gpu.js';
+import { checkGpus } from './gpu.js';
 import { loadAddon } from './load-addon.js';
 
 function problem(): unknown {
   try {
-    checkGpu(loadAddon('cuda'), Number(process.argv[2]));
+    checkGpus(loadAddon('cuda'), Number(process.argv[2]), Number(process.argv[3]));
     return null;
   } catch (error) {
     return toErrorData(error);

@@ -27,22 +27,23 @@ export function chooseDevice(): DeviceChoice {
   return { device: 'cpu', note: `running on the CPU, since the GPU does not answer: ${problem.message}` };
 }
 
-const problems = new Map<number, DetinferError | null>();
+const problems = new Map<string, DetinferError | null>();
 
 /**
- * Why the GPU of the given index can't be used; null: it can. Asked in a short-lived process, so that a broken driver
- * can't harm this one, and once, since a driver may take seconds to start.
+ * Why `count` GPUs from the index `first` on can't be used; null: they can. Asked in a short-lived process, so that a
+ * broken driver can't harm this one, and once, since a driver may take seconds to start.
  */
-export function gpuProblem(index: number): DetinferError | null {
-  const known = problems.get(index);
+export function gpuProblem(first: number, count = 1): DetinferError | null {
+  const key = `${first}+${count}`;
+  const known = problems.get(key);
   if (known !== undefined) return known;
-  const problem = askChild(index);
-  problems.set(index, problem);
+  const problem = askChild(first, count);
+  problems.set(key, problem);
   return problem;
 }
 
-function askChild(index: number): DetinferError | null {
-  const child = spawnSync(process.execPath, [CHILD, String(index)], { encoding: 'utf8', timeout: LIMIT_MS });
+function askChild(first: number, count: number): DetinferError | null {
+  const child = spawnSync(process.execPath, [CHILD, String(first), String(count)], { encoding: 'utf8', timeout: LIMIT_MS });
   const end = child.error?.message ?? (child.signal === null ? `exit code ${child.status}` : `signal ${child.signal}`);
   return readAnswer(child.stdout, end);
 }

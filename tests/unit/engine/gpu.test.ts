@@ -2,7 +2,7 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { loadEngine, type EngineOptions } from '../../../lib/engine/engine.js';
-import { checkGpu } from '../../../lib/engine/gpu.js';
+import { checkGpus } from '../../../lib/engine/gpu.js';
 import { loadAddon } from '../../../lib/engine/load-addon.js';
 import type { DeviceMemory, NativeAddon, NativeEngine, NativeOptions } from '../../../lib/engine/native.js';
 import { gpuProblem, readAnswer } from '../../../lib/engine/probe.js';
@@ -133,17 +133,29 @@ describe('an engine on a GPU', () => {
   });
 });
 
-describe('checkGpu', () => {
+describe('checkGpus', () => {
   test('explains a driver that does not answer and a machine without a GPU', () => {
     const broken = {
       deviceNames: (): string[] => {
         throw new Error('CUDA driver version is insufficient for CUDA runtime version');
       },
     };
-    expect(() => checkGpu(broken, 0)).toThrow(
+    expect(() => checkGpus(broken, 0)).toThrow(
       expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringMatching(/insufficient.*version 580/) }),
     );
-    expect(() => checkGpu({ deviceNames: () => [] }, 0)).toThrow('no NVIDIA GPU of the Hopper generation');
+    expect(() => checkGpus({ deviceNames: () => [] }, 0)).toThrow('no NVIDIA GPU of the Hopper generation');
+  });
+
+  test('wants one for each worker', () => {
+    const two = { deviceNames: () => ['H100', 'H200'] };
+    checkGpus(two, 1);
+    checkGpus(two, 0, 2);
+    expect(() => checkGpus(two, 2, 2)).toThrow('--base-gpu-id 2: there is no such GPU here. Choose from 0: H100, 1: H200.');
+    expect(() => checkGpus(two, 0, 3)).toThrow(
+      '--dp-size 3 takes a GPU for each worker, from index 0 to 2, but there are only these here: ' +
+        '0: H100, 1: H200. Lower --dp-size.',
+    );
+    expect(() => checkGpus(two, 1, 2)).toThrow(/index 1 to 2.* Lower --dp-size or --base-gpu-id\.$/);
   });
 });
 
