@@ -6,6 +6,7 @@
 #include <string>
 
 #include "attention/support.h"
+#include "kernels/rope/rope.h"
 
 typedef struct CUstream_st* cudaStream_t;
 
@@ -14,6 +15,7 @@ namespace detinfer {
 /// One is made per engine, with the device memory of its plan and workspace, on the current device.
 class AttentionBackend {
  public:
+  explicit AttentionBackend(const PagedKvLayout& kv) : kv_(kv) {}
   virtual ~AttentionBackend() = default;
 
   /// Plans a step and sends the plan to the device, in the stream's order. Returns at once; at most the copy of the last
@@ -22,22 +24,35 @@ class AttentionBackend {
   /// @throws Error kInvalidRequest if the step exceeds the limits
   virtual void plan(const AttentionSlice* slices, int count, cudaStream_t stream) = 0;
 
-  /// Attends in one layer. Captured in a graph, its part for slices of one row follows the plan that the device holds at
-  /// the time of replay; slices of more rows are launched as planned now, so a graph is for decoding alone.
-  /// @param q [rows][heads][head_dim] @param keys, values the layer's pools @param out [rows][heads][head_dim]
-  void run(const bf16* q, const bf16* keys, const bf16* values, bf16* out, cudaStream_t stream) const {
-    launch(q, keys, values, out, nullptr, stream);
+  /// Rope and attention in one layer. Captured in a graph, the part for slices of one row follows the plan that the device
+  /// holds at the time of replay; slices of more rows are launched as planned now, so a graph is for decoding alone. What
+  /// was in the pools before the step's plan may be read ahead of the work in front of this call.
+  /// @param rope pointers to the device's memory; `layout` is not read, `q` may be left unwritten, as may keys and values
+  /// of rows that no slice covers @param out [rows][heads][head_dim]
+  void run(const RopeArgs& rope, bf16* out, cudaStream_t stream) const;
+
+  /// Attention alone, behind rope. @param q [rows][heads][head_dim] @param keys, values the layer's pools
+  /// @param out [rows][heads][head_dim]
+  void attend(const bf16* q, const bf16* keys, const bf16* values, bf16* out, cudaStream_t stream) const {
+    launch(after_rope(q, keys, values), out, nullptr, stream);
   }
 
   /// The same before rounding to bf16, for tests. @param out [rows][heads][head_dim]
-  void run_f32(const bf16* q, const bf16* keys, const bf16* values, float* out, cudaStream_t stream) const {
-    launch(q, keys, values, nullptr, out, stream);
+  void attend_f32(const bf16* q, const bf16* keys, const bf16* values, float* out, cudaStream_t stream) const {
+    launch(after_rope(q, keys, values), nullptr, out, stream);
   }
 
+ protected:
+  const PagedKvLayout kv_;
+
  private:
+  static RopeArgs after_rope(const bf16* q, const bf16* keys, const bf16* values);
+
+  /// Whether launch() takes care of rope for a step of so many rows as it is planned.
+  virtual bool includes_rope(int) const { return false; }
+  /// @param rope without `qkv`, where rope is done: q, keys and values are what it gave
   /// @param out, out_f32 one of them, the other null
-  virtual void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
-                      cudaStream_t stream) const = 0;
+  virtual void launch(const RopeArgs& rope, bf16* out, float* out_f32, cudaStream_t stream) const = 0;
 };
 
 /// @param heads query heads @param pool_pages pages of every layer's pool

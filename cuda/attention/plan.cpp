@@ -33,7 +33,7 @@ void add_splits(const PlanLayout& layout, const PagedKvLayout& kv, const Attenti
       const int split_keys = std::min(kSplitKeys, keys - s * kSplitKeys);
       if (ceil_div(split_keys, kBlockKeys) != blocks) continue;
       int32_t* const record = buffer + PlanLayout::kHeaderWords + int64_t(plan.splits++) * layout.split_words;
-      *reinterpret_cast<DecodeSplit*>(record) = {slice.first_row, split_keys, s, splits, partial, counter, {0, 0}};
+      *reinterpret_cast<DecodeSplit*>(record) = {slice.first_row, split_keys, s, splits, partial, counter, 0, slice.start};
       // Places behind the sequence's last page repeat it: whole blocks are loaded and their tail is masked.
       for (int p = 0; p < layout.pages_per_split; ++p) {
         record[kSplitWords + p] = slice.pages[std::min(s * kSplitKeys / kv.page_size + p, last_page)];

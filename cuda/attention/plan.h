@@ -36,7 +36,10 @@ struct DecodeSplit {
   int32_t partial;
   /// Counts the finished splits of the sequence.
   int32_t counter;
-  int32_t padding[2];
+  /// For a kernel to put a KV head in.
+  int32_t padding;
+  /// Absolute position of the row.
+  int32_t position;
 };
 
 constexpr int kSplitWords = int(sizeof(DecodeSplit) / sizeof(int32_t));

@@ -52,7 +52,7 @@ struct Batch {
     for (const auto& backend : backends) {
       graphs.push_back(std::make_unique<TimedGraph>(launches, Overlap::kDependentLaunch, [&](int i, cudaStream_t stream) {
         const size_t at = size_t(i % copies) * page_count * kv.page_elements();
-        backend->run(q.data(), keys.data() + at, values.data() + at, out.data(), stream);
+        backend->attend(q.data(), keys.data() + at, values.data() + at, out.data(), stream);
       }));
       turns.push_back(graphs.back().get());
     }

@@ -71,7 +71,6 @@ class CpuOps : public Ops {
   void linear(const bf16* x, int rows, const Matrix& w, float* y) override {
     linear_cpu(pool_, x, rows, packed(w), nullptr, y);
   }
-  void rope(const RopeArgs& args) override { rope_cpu(pool_, args); }
   void linear_swiglu(const bf16* x, int rows, const Matrix& w, bf16* y) override {
     linear_swiglu_cpu(pool_, x, rows, packed(w), y);
   }
@@ -86,7 +85,10 @@ class CpuOps : public Ops {
     slice_count_ = count;
   }
   void attention(const AttentionArgs& args) override {
-    attention_cpu(pool_, args.q, shape_.heads, args.keys, args.values, shape_.kv, slices_, slice_count_, args.out);
+    const RopeArgs& rope = args.rope;
+    rope_cpu(pool_, rope);
+    attention_cpu(pool_, rope.q, shape_.heads, rope.keys, rope.values, shape_.kv, slices_, slice_count_, args.attended);
+    linear(args.attended, rope.rows, *args.projection, args.out);
   }
 
   int request_rows(RowRequest* requests, int count) override {

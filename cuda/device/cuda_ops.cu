@@ -10,7 +10,6 @@
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/moe/moe_cuda.h"
 #include "kernels/norm/rms_norm_cuda.h"
-#include "kernels/rope/rope_cuda.h"
 #include "kernels/sampler/sampler_cuda.h"
 
 namespace detinfer {
@@ -127,9 +126,9 @@ class CudaOps : public Ops {
 
   void prepare(const PassShape& shape) override {
     const PassLimits& limits = shape.limits;
-    layout_ = {shape.kv.kv_heads, shape.kv.head_dim, shape.kv.page_size};
+    kv_heads_ = shape.kv.kv_heads;
     attention_ = make_attention_backend(
-        attention_backend_, layout_, shape.heads, shape.pages,
+        attention_backend_, {shape.kv.kv_heads, shape.kv.head_dim, shape.kv.page_size}, shape.heads, shape.pages,
         AttentionLimits{limits.slices, limits.rows, shape.pages_per_slice, limits.decode_splits});
     sampler_ = std::make_unique<CudaSampler>(shape.vocab, limits.logits_rows);
   }
@@ -148,13 +147,11 @@ class CudaOps : public Ops {
     add_rms_norm_cuda(residual, delta, rows, n, weight, eps, y, stream());
   }
   void linear(const bf16* x, int rows, const Matrix& w, bf16* y) override {
-    const int held = std::exchange(held_by_attention_, 0);
-    linear_cuda(x, rows, device(w), nullptr, y, stream(), rows == 1 ? held : 0);
+    linear_cuda(x, rows, device(w), nullptr, y, stream());
   }
   void linear(const bf16* x, int rows, const Matrix& w, float* y) override {
     linear_cuda(x, rows, device(w), nullptr, y, stream());
   }
-  void rope(const RopeArgs& args) override { rope_cuda(args, layout_, stream()); }
   void linear_swiglu(const bf16* x, int rows, const Matrix& w, bf16* y) override {
     linear_swiglu_cuda(x, rows, device(w), y, stream());
   }
@@ -168,8 +165,11 @@ class CudaOps : public Ops {
     attention_->plan(slices, count, stream());
   }
   void attention(const AttentionArgs& args) override {
-    attention_->run(args.q, args.keys, args.values, args.out, stream());
-    held_by_attention_ = layout_.kv_heads;
+    const int rows = args.rope.rows;
+    attention_->run(args.rope, args.attended, stream());
+    // One row's attention holds a multiprocessor for each KV head at least, which the projection had better not wait for.
+    const int held = rows == 1 ? kv_heads_ : 0;
+    linear_cuda(args.attended, rows, device(*args.projection), nullptr, args.out, stream(), held);
   }
 
   int request_rows(RowRequest* requests, int count) override { return sampler_->send(requests, count, stream()); }
@@ -191,9 +191,7 @@ class CudaOps : public Ops {
   UploadStaging staging_;
   CudaGraphs graphs_;
   std::string attention_backend_;
-  PagedKvLayout layout_;
-  /// Multiprocessors that attention of one row, if it was launched last, keeps at least: one for each KV head.
-  int held_by_attention_ = 0;
+  int kv_heads_ = 0;
   std::unique_ptr<AttentionBackend> attention_;
   std::unique_ptr<CudaSampler> sampler_;
 };

@@ -33,11 +33,13 @@ class Matrix {
   virtual int64_t bytes() const = 0;
 };
 
+/// From q, k, v to the output projection of one layer.
 struct AttentionArgs {
+  RopeArgs rope;
   /// [rows][heads][head_dim]
-  const bf16* q = nullptr;
-  const bf16* keys = nullptr;
-  const bf16* values = nullptr;
+  bf16* attended = nullptr;
+  const Matrix* projection = nullptr;
+  /// [rows][projection->n()]
   bf16* out = nullptr;
 };
 
@@ -103,7 +105,6 @@ class Ops {
                             bf16* y) = 0;
   virtual void linear(const bf16* x, int rows, const Matrix& w, bf16* y) = 0;
   virtual void linear(const bf16* x, int rows, const Matrix& w, float* y) = 0;
-  virtual void rope(const RopeArgs& args) = 0;
   /// SwiGLU of a linear of gate and up. @param w their rows in groups (kernels/mlp/swiglu.h) @param y [rows][w.n() / 2]
   virtual void linear_swiglu(const bf16* x, int rows, const Matrix& w, bf16* y) = 0;
 
@@ -115,6 +116,8 @@ class Ops {
   /// Says which slices attention() works on in all layers of a pass. @param slices in host memory, as their pages;
   /// unchanged until the pass is over
   virtual void plan_attention(const AttentionSlice* slices, int count) = 0;
+  /// Rope (kernels/rope/rope.h), attention of its queries over the slices' keys and values, and a linear. No slice reads
+  /// keys that the pass makes for another one. @param args rope's q is for work between, and may be left unwritten
   virtual void attention(const AttentionArgs& args) = 0;
 
   /// Says what the next evaluate_rows() is asked. @param requests in host memory, as everything that they point to; read

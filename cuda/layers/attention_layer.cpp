@@ -31,12 +31,10 @@ void AttentionLayer::declare(Workspace& work) const {
 bf16* AttentionLayer::forward(Step& step, const bf16* x) const {
   const int rows = step.batch.rows;
   bf16* const qkv = step.buffer(Workspace::kQkv);
-  bf16* const q = step.buffer(Workspace::kQueries);
-  bf16* const attended = step.buffer(Workspace::kAttended);
-  bf16* const out = step.buffer(Workspace::kDelta);
   step.ops.linear(x, rows, *qkv_.value, qkv);
 
-  RopeArgs rope;
+  AttentionArgs attention;
+  RopeArgs& rope = attention.rope;
   rope.qkv = qkv;
   rope.rows = rows;
   rope.heads = spec_.heads;
@@ -46,21 +44,16 @@ bf16* AttentionLayer::forward(Step& step, const bf16* x) const {
   rope.q_norm = q_norm_.value.data();
   rope.k_norm = k_norm_.value.data();
   rope.eps = spec_.norm_eps;
-  rope.q = q;
+  rope.q = step.buffer(Workspace::kQueries);
   rope.keys = step.cache.keys(index_);
   rope.values = step.cache.values(index_);
   rope.layout = step.cache.layout();
   rope.slots = step.batch.slots;
-  step.ops.rope(rope);
-
-  AttentionArgs attention;
-  attention.q = q;
-  attention.keys = rope.keys;
-  attention.values = rope.values;
-  attention.out = attended;
+  attention.attended = step.buffer(Workspace::kAttended);
+  attention.projection = output_.value.get();
+  attention.out = step.buffer(Workspace::kDelta);
   step.ops.attention(attention);
-  step.ops.linear(attended, rows, *output_.value, out);
-  return out;
+  return attention.out;
 }
 
 }  // namespace detinfer

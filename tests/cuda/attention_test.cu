@@ -135,7 +135,7 @@ class OnGpu {
     DeviceBuffer<bf16> out(step_.q.size());
     out.poison();
     attention_->plan(slices.data(), int(slices.size()), nullptr);
-    attention_->run(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
+    attention_->attend(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
     return out.download();
   }
 
@@ -143,7 +143,7 @@ class OnGpu {
     DeviceBuffer<float> out(step_.q.size());
     out.poison();
     attention_->plan(slices.data(), int(slices.size()), nullptr);
-    attention_->run_f32(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
+    attention_->attend_f32(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
     return out.download();
   }
 
@@ -309,7 +309,7 @@ void graph_follows_the_plan(const std::string& backend) {
   cudaGraph_t graph;
   cudaGraphExec_t replay;
   CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-  attention->run(q.data(), keys.data(), values.data(), out.data(), stream);
+  attention->attend(q.data(), keys.data(), values.data(), out.data(), stream);
   CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
   CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
   const size_t row_size = size_t(shape.heads) * shape.dim;

@@ -7,19 +7,23 @@
 
 namespace detinfer::testing {
 
+extern const TestTable kCudaFa3RopeTests;
 extern const TestTable kCudaFa3Tests;
 extern const TestTable kCudaFewRowsTests;
+extern const TestTable kCudaFlashinferRopeTests;
 extern const TestTable kCudaFlashinferTests;
 extern const TestTable kCudaLinearTests;
 extern const TestTable kCudaMoeTests;
 extern const TestTable kCudaSamplerTests;
 extern const TestTable kCudaSmallOpsTests;
 extern const TestTable kCudaSwigluTests;
+extern const TestTable kCudaTritonRopeTests;
 extern const TestTable kCudaTritonTests;
 
 const TestTable* const kTables[] = {&kCudaLinearTests,   &kCudaSwigluTests, &kCudaMoeTests,
                                     &kCudaFewRowsTests,  &kCudaSmallOpsTests, &kCudaSamplerTests,
-                                    &kCudaFa3Tests,      &kCudaFlashinferTests, &kCudaTritonTests};
+                                    &kCudaFa3Tests,      &kCudaFlashinferTests, &kCudaTritonTests,
+                                    &kCudaFa3RopeTests,  &kCudaFlashinferRopeTests, &kCudaTritonRopeTests};
 
 }  // namespace detinfer::testing
 

@@ -3,14 +3,24 @@
 
 #include "attention/device_plan.cuh"
 #include "attention/split_workspace.cuh"
+#include "kernels/rope/rope.h"
 
 namespace detinfer::attention {
+
+/// A step of more rows has its rope done by a kernel of its own, once for all splits of a row.
+constexpr int kMostRowsWithRope = 8;
+
+/// Whether decoding makes the queries, keys and values of a step by itself, which only a step of decodes alone is left to.
+inline bool decode_includes_rope(const AttentionPlan& plan, int rows) {
+  return plan.tiles == 0 && rows <= kMostRowsWithRope;
+}
 
 struct DecodeArgs {
   /// The plan's header and records.
   const int32_t* plan;
   int split_words;
-  const bf16* q;
+  /// See AttentionBackend::launch.
+  RopeArgs rope;
   bf16* out;
   /// If not null, it gets the outputs before rounding, and `out` nothing.
   float* out_f32;
@@ -31,11 +41,11 @@ struct DecodeArgs {
 
 /// @param out, out_f32 one of them, the other null
 inline DecodeArgs decode_args(const PagedKvLayout& kv, int heads, const DevicePlan& plan, const SplitWorkspace& splits,
-                              const bf16* q, bf16* out, float* out_f32) {
+                              const RopeArgs& rope, bf16* out, float* out_f32) {
   DecodeArgs args;
   args.plan = plan.words();
   args.split_words = plan.layout().split_words;
-  args.q = q;
+  args.rope = rope;
   args.out = out;
   args.out_f32 = out_f32;
   args.partial_rules = splits.rules();

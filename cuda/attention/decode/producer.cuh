@@ -20,17 +20,23 @@ class DecodeProducer {
         loader_(source, args, memory, warp) {}
 
   __device__ __forceinline__ void run() {
+    // The plan was brought by a copy, see core/launch.cuh, and behind all work that wrote to the pool, but that of this
+    // step, which only makes the newest keys and values. Where they are made here, nothing of the pool is waited for.
     Record record = read(blockIdx.x);
-    // The plan was brought by a copy, see core/launch.cuh; keys and values of the newest position by the kernel before.
-    wait_unless_idle(record.exists);
-    while (record.exists) {
+    bool waits = rotates() && record.exists;
+    if (!waits) wait_unless_idle(record.exists);
+    for (; record.exists; waits = false) {
       // Asked for long before it is needed.
       int taken = 0;
-      if (warp_ == 0 && lane_ == 0) taken = atomicAdd(args_.queue, 1);
+      if (!waits) taken = take();
       hand_over(record.task);
       const int blocks = (record.task.keys + kBlockKeys - 1) / kBlockKeys;
       load_tiles(false, record.row, blocks);
       load_tiles(true, record.row, blocks);
+      if (waits) {
+        wait_for_inputs();
+        taken = take();
+      }
       record = read(int(gridDim.x) + tell(taken));
     }
     hand_over({});
@@ -54,8 +60,18 @@ class DecodeProducer {
     const int offset = lane_ << loader_.chunk_shift(), key = a.z * kSplitKeys + offset;
     const int page = __ldg(from + kSplitWords + (min(offset, kSplitKeys - 1) >> args_.page_shift));
     const int row = ((page * args_.kv_heads + kv_head) << args_.page_shift) + (key & ((1 << args_.page_shift) - 1));
-    return {index < count, {a.x, a.y, a.z, a.w, b.x, b.y, kv_head, 0}, row};
+    DecodeTask task = {a.x, a.y, a.z, a.w, b.x, b.y, kv_head, b.w, -1};
+    if (rotates() && task.split == task.splits - 1) {
+      const int last = task.keys - 1, shift = loader_.chunk_shift();
+      task.new_row = __shfl_sync(~0u, row, last >> shift) + (last & ((1 << shift) - 1));
+    }
+    return {index < count, task, row};
   }
+
+  __device__ __forceinline__ bool rotates() const { return args_.rope.qkv != nullptr; }
+
+  /// Asks the queue for a number. @return it, to the first warp's lane 0
+  __device__ __forceinline__ int take() const { return warp_ == 0 && lane_ == 0 ? atomicAdd(args_.queue, 1) : 0; }
 
   __device__ __forceinline__ void hand_over(const DecodeTask& task) {
     if (warp_ == 0) loader_.hand_over(task, slots_);

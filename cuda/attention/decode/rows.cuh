@@ -3,7 +3,7 @@
 // memory. The warps meet twice in a split: to know its maxima, and to have its weights.
 #pragma once
 
-#include "attention/decode/shared.cuh"
+#include "attention/decode/rotation.cuh"
 
 namespace detinfer::attention {
 
@@ -24,8 +24,14 @@ class DecodeRows {
       Loader::wait(Shared::slot_full(shared_, slots_.stage), slots_.parity);
       task_ = *reinterpret_cast<const DecodeTask*>(memory_ + at);
       if (task_.keys == 0) return;
-      // Only formally: the producers have waited.
-      if (first) wait_for_inputs();
+      if (args_.rope.qkv != nullptr) {
+        const DecodeRotation<D, kOctets> rotation(args_, task_);
+        if (first) wait_for_inputs();
+        rotation.run(memory_ + at);
+        sync();
+      } else if (first) {
+        wait_for_inputs();  // only formally: the producers have waited
+      }
       load_queries(shared_ + at + Shared::kQueries);
       run_split();
       if (task_.splits == 1) {
@@ -77,6 +83,7 @@ class DecodeRows {
     for (int j = 0; j <= kSplitBlocks; ++j) {
       if (j < kSplitBlocks && j < blocks) {
         Loader::wait(Shared::full(shared_, ring_.stage), ring_.parity);
+        if (j == blocks - 1) put_new_key();
         compute_scores(scores[j]);
         release_tile();
       }
@@ -107,9 +114,36 @@ class DecodeRows {
       if (j >= blocks) break;
       if (j > 0) scale_sums(max_[j - 1], max_[j]);
       Loader::wait(Shared::full(shared_, ring_.stage), ring_.parity);
+      if (j == blocks - 1) put_new_value();
       add_values(j);
       release_tile();
     }
+  }
+
+  /// Puts the new key, if the split has one, into its last tile: for the warp that computes its scores.
+  __device__ __forceinline__ void put_new_key() const {
+    const int in_block = (task_.keys - 1) % kBlockKeys;
+    if (task_.new_row < 0 || in_block / kWarpKeys != warp()) return;
+    if (lane() < D / 8) put_in_tile(Shared::kNewKey, lane(), in_block);
+    __syncwarp();
+  }
+
+  /// The same for its value: each warp its own columns.
+  __device__ __forceinline__ void put_new_value() const {
+    if (task_.new_row < 0) return;
+    if (lane() < kColumnTiles) {
+      put_in_tile(Shared::kNewValue, warp() * kColumnTiles + lane(), (task_.keys - 1) % kBlockKeys);
+    }
+    __syncwarp();
+  }
+
+  /// @param from in the slot @param chunk of eight columns
+  __device__ __forceinline__ void put_in_tile(int from, int chunk, int row) const {
+    uint8_t* const tile = memory_ + ring_.stage * Shared::kTile + chunk / 8 * Shared::kPiece;
+    const uint8_t* const slot = memory_ + Shared::kSlot + slots_.stage * Shared::kSlotBytes;
+    *reinterpret_cast<uint4*>(tile + row * 128 + ((chunk ^ row) % 8 << 4)) =
+        *reinterpret_cast<const uint4*>(slot + from + chunk * 16);
+    Loader::tile_written();
   }
 
   __device__ __forceinline__ void release_tile() {

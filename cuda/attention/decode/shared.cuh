@@ -10,10 +10,12 @@
 //   kPadded                      whether heads may have less than D columns; else args.head_dim is D
 //   barriers_ready()             by the thread that initialised the barriers, before a __syncthreads
 //   wait(barrier, parity)        waits until the phase with this parity has ended
+//   tile_written()               by lanes that have written to a tile, before the warp gives it back
 //   Source                       where keys and values are: a parameter of the kernel
 //   DecodeLoader(source, args, memory, warp), and all below, by all lanes of a producing warp
 //   chunk_shift()                log2 of the keys, at most 128, for which it is told where they begin
-//   hand_over(task, slots)       gives the other warps a task and its queries once the slot is empty; by the first warp
+//   hand_over(task, slots)       gives the other warps a task and its queries, if rope has made them, once the slot is
+//                                empty; by the first warp
 //   load_tile(values, row, j, ring)   brings the warp's part of block j of keys or values, once the stage is empty;
 //                                lane i's `row` is where the split's chunk i begins
 #pragma once
@@ -32,8 +34,11 @@ constexpr int kSplitBlocks = kSplitKeys / kBlockKeys;
 
 /// What the producers tell the others about a pair of split and KV head: the plan's record with the KV head in it.
 /// No keys: there are no more pairs.
-struct DecodeTask {
-  int row, keys, split, splits, partial, counter, kv_head, padding;
+struct alignas(16) DecodeTask {
+  int row, keys, split, splits, partial, counter, kv_head, position;
+  /// Where the last of its keys, which is made here, belongs in the pool, seen as a matrix of head_dim columns; -1: the
+  /// pool has all of them.
+  int new_row;
 };
 
 /// Shared memory in bytes. A tile is pieces of 64 columns: rows of 128 bytes, in which the place of each 16 is xor'ed
@@ -48,10 +53,11 @@ struct DecodeShared {
   static constexpr int kWeightRow = (kSplitKeys + 8) * 2, kWeights = kStages * kTile;
   /// [block][row][warp]
   static constexpr int kMaxima = kWeights + 8 * kOctets * kWeightRow;
-  /// Tasks on their way, each with its queries.
+  /// Tasks on their way, each with its queries and, behind them, a new key and its value.
   static constexpr int kSlots = 3, kSlot = kMaxima + kSplitBlocks * 8 * kOctets * kDecodeWarps * 4;
   static constexpr int kQueries = int(sizeof(DecodeTask)), kQueryRow = (D + 8) * 2;
-  static constexpr int kSlotBytes = kQueries + 8 * kOctets * kQueryRow;
+  static constexpr int kNewKey = kQueries + 8 * kOctets * kQueryRow, kNewValue = kNewKey + kQueryRow;
+  static constexpr int kSlotBytes = kNewValue + kQueryRow;
   /// For each slot, whether the mergers have counted its sequence's last split.
   static constexpr int kLast = kSlot + kSlots * kSlotBytes;
   /// What the queue gave, for the other producing warps: for every other split.

@@ -35,6 +35,10 @@ class DecodeLoader {
 
   __device__ __forceinline__ static void barriers_ready() { barrier_init_done(); }
   __device__ __forceinline__ static void wait(uint32_t barrier, uint32_t parity) { barrier_wait(barrier, parity); }
+  /// TMA writes there next.
+  __device__ __forceinline__ static void tile_written() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  }
 
   __device__ __forceinline__ DecodeLoader(const PoolMaps& maps, const DecodeArgs& args, uint8_t* memory, int)
       : maps_{&maps.keys, &maps.values},
@@ -57,9 +61,9 @@ class DecodeLoader {
       const uint32_t full = Shared::slot_full(shared_, slots.stage);
       barrier_wait(Shared::slot_empty(shared_, slots.stage), slots.parity ^ 1);
       *reinterpret_cast<DecodeTask*>(memory_ + at) = task;
-      const int rows = task.keys > 0 ? group_ : 0;
+      const int rows = task.keys > 0 && args_.rope.qkv == nullptr ? group_ : 0;
       barrier_expect(full, rows * D * 2);
-      const bf16* const q = args_.q + (int64_t(task.row) * args_.heads + task.kv_head * group_) * D;
+      const bf16* const q = args_.rope.q + (int64_t(task.row) * args_.heads + task.kv_head * group_) * D;
       for (int r = 0; r < rows; ++r) {
         bulk_load(shared_ + at + Shared::kQueries + r * Shared::kQueryRow, q + r * D, D * 2, full);
       }

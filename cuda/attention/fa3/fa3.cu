@@ -14,7 +14,7 @@ namespace {
 class Fa3Attention : public AttentionBackend {
  public:
   Fa3Attention(const PagedKvLayout& kv, int heads, int64_t pool_pages, const AttentionLimits& limits)
-      : kv_(kv),
+      : AttentionBackend(kv),
         heads_(heads),
         pool_pages_(pool_pages),
         // A block may look one round past the last decode record before it knows that there is none.
@@ -26,17 +26,17 @@ class Fa3Attention : public AttentionBackend {
   }
 
  private:
-  void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
-              cudaStream_t stream) const override {
+  bool includes_rope(int rows) const override { return attention::decode_includes_rope(plan_.planned(), rows); }
+  void launch(const RopeArgs& rope, bf16* out, float* out_f32, cudaStream_t stream) const override {
     const int dim = kv_.head_dim, group = heads_ / kv_.kv_heads;
     const int64_t pool_rows = pool_pages_ * kv_.kv_heads * kv_.page_size;
     const int pool_box = std::min(kv_.page_size, kBlockKeys);
     fa3::TensorMaps maps;
-    maps.keys = tensor_map_2d(keys, dim, pool_rows, dim, 64, pool_box);
-    maps.values = tensor_map_2d(values, dim, pool_rows, dim, 64, pool_box);
+    maps.keys = tensor_map_2d(rope.keys, dim, pool_rows, dim, 64, pool_box);
+    maps.values = tensor_map_2d(rope.values, dim, pool_rows, dim, 64, pool_box);
     const AttentionPlan& plan = plan_.planned();
     if (plan.tiles > 0) {
-      maps.queries = tensor_map_3d(q, dim, heads_, plan.rows, 64, group, plan_.layout().tile_positions);
+      maps.queries = tensor_map_3d(rope.q, dim, heads_, plan.rows, 64, group, plan_.layout().tile_positions);
       fa3::PrefillArgs args;
       args.tiles = plan_.tiles();
       args.pages = plan_.pages();
@@ -50,11 +50,10 @@ class Fa3Attention : public AttentionBackend {
       fa3::launch_prefill(dim, maps, args, stream);
     }
     if (plan.splits > 0) {
-      fa3::launch_decode(maps, attention::decode_args(kv_, heads_, plan_, splits_, q, out, out_f32), stream);
+      fa3::launch_decode(maps, attention::decode_args(kv_, heads_, plan_, splits_, rope, out, out_f32), stream);
     }
   }
 
-  PagedKvLayout kv_;
   int heads_;
   int64_t pool_pages_;
   DevicePlan plan_;

@@ -5,8 +5,8 @@
 namespace detinfer::flashinfer {
 
 template <>
-void launch_decode<256>(const DecodeArgs& args, const bf16* keys, const bf16* values, cudaStream_t stream) {
-  attention::launch_decode<DecodeLoader, 256>({keys, values}, args, stream);
+void launch_decode<256>(const DecodeArgs& args, cudaStream_t stream) {
+  attention::launch_decode<DecodeLoader, 256>({args.rope.keys, args.rope.values}, args, stream);
 }
 
 }  // namespace detinfer::flashinfer

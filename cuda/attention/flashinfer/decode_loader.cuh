@@ -27,6 +27,7 @@ class DecodeLoader {
 
   __device__ __forceinline__ static void barriers_ready() {}
   __device__ __forceinline__ static void wait(uint32_t barrier, uint32_t parity) { wait_for_phase(barrier, parity); }
+  __device__ __forceinline__ static void tile_written() {}
 
   __device__ __forceinline__ DecodeLoader(const Pools& pools, const DecodeArgs& args, uint8_t* memory, int warp)
       : pools_(pools),
@@ -46,10 +47,10 @@ class DecodeLoader {
     const uint32_t full = Shared::slot_full(shared_, slots.stage);
     wait(Shared::slot_empty(shared_, slots.stage), slots.parity ^ 1);
     const int64_t head = int64_t(task.row) * args_.heads + task.kv_head * group_;
-    const int rows = task.keys > 0 && copies_ ? group_ : 0;
+    const int rows = task.keys > 0 && args_.rope.qkv == nullptr && copies_ ? group_ : 0;
     for (int r = row_; r < rows; r += kRows) {
       copy_16(shared_ + at + Shared::kQueries + r * Shared::kQueryRow + unit_ * 16,
-              args_.q + (head + r) * args_.head_dim + unit_ * 8);
+              args_.rope.q + (head + r) * args_.head_dim + unit_ * 8);
     }
     arrive_when_copied(full);
     if (threadIdx.x % 32 == 0) {

@@ -30,7 +30,7 @@ int total_floats_of(int columns) {
 class FlashinferAttention : public AttentionBackend {
  public:
   FlashinferAttention(const PagedKvLayout& kv, int heads, const AttentionLimits& limits)
-      : kv_(kv),
+      : AttentionBackend(kv),
         heads_(heads),
         columns_(columns_of(kv.head_dim)),
         // A block may look one round past the last decode record before it knows that there is none.
@@ -43,29 +43,28 @@ class FlashinferAttention : public AttentionBackend {
   }
 
  private:
-  void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
-              cudaStream_t stream) const override {
+  bool includes_rope(int rows) const override { return attention::decode_includes_rope(plan_.planned(), rows); }
+  void launch(const RopeArgs& rope, bf16* out, float* out_f32, cudaStream_t stream) const override {
     with_columns(columns_, [&](auto d) {
       constexpr int kColumns = decltype(d)::value;
       if (plan_.planned().tiles > 0) {
-        flashinfer::launch_prefill<kColumns>(prefill_args(q, keys, values, out, out_f32), stream);
+        flashinfer::launch_prefill<kColumns>(prefill_args(rope, out, out_f32), stream);
       }
       if (plan_.planned().splits > 0) {
-        const auto args = attention::decode_args(kv_, heads_, plan_, splits_, q, out, out_f32);
-        flashinfer::launch_decode<kColumns>(args, keys, values, stream);
+        const auto args = attention::decode_args(kv_, heads_, plan_, splits_, rope, out, out_f32);
+        flashinfer::launch_decode<kColumns>(args, stream);
       }
     });
   }
 
-  flashinfer::PrefillArgs prefill_args(const bf16* q, const bf16* keys, const bf16* values, bf16* out,
-                                       float* out_f32) const {
+  flashinfer::PrefillArgs prefill_args(const RopeArgs& rope, bf16* out, float* out_f32) const {
     flashinfer::PrefillArgs args;
     args.tiles = plan_.tiles();
     args.tile_count = plan_.planned().tiles;
     args.pages = plan_.pages();
-    args.q = q;
-    args.keys = keys;
-    args.values = values;
+    args.q = rope.q;
+    args.keys = rope.keys;
+    args.values = rope.values;
     args.out = out;
     args.out_f32 = out_f32;
     args.heads = heads_;
@@ -80,7 +79,6 @@ class FlashinferAttention : public AttentionBackend {
     return args;
   }
 
-  PagedKvLayout kv_;
   int heads_;
   /// Of the kernel.
   int columns_;

@@ -48,6 +48,6 @@ int total_floats();
 /// Takes its part of the plan from the device, and the number of blocks depends on the device alone, so that the launch
 /// can stand in a graph.
 template <int D>
-void launch_decode(const attention::DecodeArgs& args, const bf16* keys, const bf16* values, cudaStream_t stream);
+void launch_decode(const attention::DecodeArgs& args, cudaStream_t stream);
 
 }  // namespace detinfer::flashinfer

@@ -14,7 +14,7 @@ constexpr int kBoxRows = 16, kBoxColumns = 64;
 class TritonAttention : public AttentionBackend {
  public:
   TritonAttention(const PagedKvLayout& kv, int heads, int64_t pool_pages, const AttentionLimits& limits)
-      : kv_(kv),
+      : AttentionBackend(kv),
         heads_(heads),
         pool_rows_(int(pool_pages * kv.kv_heads * kv.page_size)),
         plan_(kv, heads, limits, 0),
@@ -28,8 +28,7 @@ class TritonAttention : public AttentionBackend {
   }
 
  private:
-  void launch(const bf16* q, const bf16* keys, const bf16* values, bf16* out, float* out_f32,
-              cudaStream_t stream) const override {
+  void launch(const RopeArgs& rope, bf16* out, float* out_f32, cudaStream_t stream) const override {
     const PlanLayout& layout = plan_.layout();
     const int dim = kv_.head_dim;
     const float scale = attention_scale(dim);
@@ -37,16 +36,16 @@ class TritonAttention : public AttentionBackend {
     void* const to = is_f32 ? static_cast<void*>(out_f32) : out;
     // Triton's descriptors are a map, two sizes and two strides.
     const int64_t row_stride = dim, column_stride = 1;
-    const CUtensorMap key_map = tensor_map_2d(keys, dim, pool_rows_, dim, kBoxColumns, kBoxRows);
-    const CUtensorMap value_map = tensor_map_2d(values, dim, pool_rows_, dim, kBoxColumns, kBoxRows);
+    const CUtensorMap key_map = tensor_map_2d(rope.keys, dim, pool_rows_, dim, kBoxColumns, kBoxRows);
+    const CUtensorMap value_map = tensor_map_2d(rope.values, dim, pool_rows_, dim, kBoxColumns, kBoxRows);
     if (plan_.planned().tiles > 0) {
-      prefill_.launch(plan_.planned().tiles * kv_.kv_heads, stream, plan_.tiles(), plan_.pages(), q,
+      prefill_.launch(plan_.planned().tiles * kv_.kv_heads, stream, plan_.tiles(), plan_.pages(), rope.q,
                       key_map, pool_rows_, dim, row_stride, column_stride,
                       value_map, pool_rows_, dim, row_stride, column_stride,
                       to, is_f32, heads_, kv_.kv_heads, layout.page_shift, scale);
     }
     if (plan_.planned().splits > 0) {
-      decode_.launch(decode_programs_, stream, plan_.words(), layout.split_words, q,
+      decode_.launch(decode_programs_, stream, plan_.words(), layout.split_words, rope.q,
                      key_map, pool_rows_, dim, row_stride, column_stride,
                      value_map, pool_rows_, dim, row_stride, column_stride,
                      to, is_f32, reinterpret_cast<float*>(splits_.rules()), splits_.sums(), splits_.counters(),
@@ -54,7 +53,6 @@ class TritonAttention : public AttentionBackend {
     }
   }
 
-  PagedKvLayout kv_;
   int heads_;
   /// Of a pool, seen as a matrix of head_dim columns.
   int pool_rows_;
