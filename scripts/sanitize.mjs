@@ -13,15 +13,15 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const TESTS = join(ROOT, 'build', 'Release', 'detinfer_cuda_tests');
 /** The slowest first. */
 const TOOLS = ['racecheck', 'memcheck', 'synccheck'];
+const BACKENDS = ['fa3', 'flashinfer', 'triton'];
 const FAMILIES = [
   'linear',
   'moe',
   'moe, few rows',
   'small ops',
   'sampler',
-  'attention fa3',
-  'attention flashinfer',
-  'attention triton',
+  ...BACKENDS.map((backend) => `attention ${backend}`),
+  ...BACKENDS.map((backend) => `rope and attention ${backend}`),
 ];
 const LIMIT_SECONDS = 60;
 /** Characters of a tool's report. */

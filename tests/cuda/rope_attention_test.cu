@@ -57,7 +57,8 @@ class Model {
     // Slots that are not written yet hold the largest finite value.
     keys.assign(size_t(layers * pages * cpu.page_elements()), bf16{0x7F7F});
     values = keys;
-    for (int i = 0; i < rows; ++i) fill(i);
+    const std::vector<bf16> table = draw(Operands::kNormal, 1 << 16, random_);
+    for (int i = 0; i < rows; ++i) fill(i, table);
     q_norm = draw(Operands::kNormal, shape.dim, random_);
     k_norm = draw(Operands::kNormal, shape.dim, random_);
     const auto frequencies = rope_frequencies(RopeSpec(), shape.dim);
@@ -147,15 +148,17 @@ class Model {
     return int64_t(ids_[firsts_[sequence] + position / shape.page_size]) * shape.page_size + position % shape.page_size;
   }
 
-  void fill(int sequence) {
+  /// Gives a sequence keys and values. @param table 65,536 to take them from
+  void fill(int sequence, const std::vector<bf16>& table) {
     for (int position = 0; position < lengths_[sequence]; ++position) {
       const int64_t at = slot(sequence, position), page = at / shape.page_size;
       for (int layer = 0; layer < layers; ++layer) {
         for (int head = 0; head < shape.kv_heads; ++head) {
           for (int dim = 0; dim < shape.dim; ++dim) {
             const int in_page = int(at % shape.page_size);
-            keys[cpu.key_offset(layer * pages + page, head, in_page, dim)] = draw(Operands::kNormal, random_);
-            values[cpu.value_offset(layer * pages + page, head, in_page, dim)] = draw(Operands::kNormal, random_);
+            const uint32_t random = uint32_t(random_());
+            keys[cpu.key_offset(layer * pages + page, head, in_page, dim)] = table[random & 0xFFFF];
+            values[cpu.value_offset(layer * pages + page, head, in_page, dim)] = table[random >> 16];
           }
         }
       }
@@ -260,7 +263,7 @@ void steps_equal_the_cpu(const std::string& backend) {
   const Shape shape{8, 2, 128, 16, true, true};
   check(backend, shape, {0}, 36, 1);
   for (int length : {15, 126, 509, 510, 1021, 4094}) check(backend, shape, {length}, 3, length);
-  check(backend, {32, 8, 128, 128, true, true}, {9000}, 2, 2);
+  check(backend, {32, 8, 128, 128, true, true}, {5000}, 2, 2);
   std::mt19937_64 random(3);
   const int groups[] = {1, 2, 4, 5, 7, 8, 3, 12, 16}, page_sizes[] = {16, 128, 32, 64, 1024};
   for (int trial = 0; trial < 27; ++trial) {
