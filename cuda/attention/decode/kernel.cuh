@@ -11,7 +11,8 @@ namespace detinfer::attention {
 template <template <int, int> class LoaderOf, int D, int kOctets>
 constexpr int kDecodeThreads = (kDecodeWarps + kMergeWarps + LoaderOf<D, kOctets>::kWarps) * 32;
 
-template <template <int, int> class LoaderOf, int D, int kOctets>
+/// @tparam kRotates whether rope is left to it: args.rope has q, k and v of a linear
+template <template <int, int> class LoaderOf, int D, int kOctets, bool kRotates>
 __global__ void __launch_bounds__(kDecodeThreads<LoaderOf, D, kOctets>, 1)
     decode_kernel(const __grid_constant__ typename LoaderOf<D, kOctets>::Source source,
                   const __grid_constant__ DecodeArgs args) {
@@ -41,7 +42,7 @@ __global__ void __launch_bounds__(kDecodeThreads<LoaderOf, D, kOctets>, 1)
   __syncthreads();
   const int warp = __shfl_sync(~0u, threadIdx.x / 32, 0);
   if (warp < kDecodeWarps) {
-    DecodeRows<LoaderOf, D, kOctets>(args, memory).run();
+    DecodeRows<LoaderOf, D, kOctets, kRotates>(args, memory).run();
   } else if (warp < kDecodeWarps + kMergeWarps) {
     DecodeMerger<LoaderOf, D, kOctets>(args, memory).run();
   } else {
@@ -49,16 +50,26 @@ __global__ void __launch_bounds__(kDecodeThreads<LoaderOf, D, kOctets>, 1)
   }
 }
 
-template <template <int, int> class LoaderOf, int D, int kOctets>
-void launch_decode_octets(const typename LoaderOf<D, kOctets>::Source& source, const DecodeArgs& args,
+template <template <int, int> class LoaderOf, int D, int kOctets, bool kRotates>
+void launch_decode_kernel(const typename LoaderOf<D, kOctets>::Source& source, const DecodeArgs& args,
                           cudaStream_t stream) {
   constexpr int kBytes = DecodeShared<D, kOctets>::kBytes;
-  auto* const kernel = decode_kernel<LoaderOf, D, kOctets>;
+  auto* const kernel = decode_kernel<LoaderOf, D, kOctets, kRotates>;
   static const int blocks = [&] {
     CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
     return multiprocessor_count();
   }();
   launch(kernel, blocks, kDecodeThreads<LoaderOf, D, kOctets>, kBytes, stream, source, args);
+}
+
+template <template <int, int> class LoaderOf, int D, int kOctets>
+void launch_decode_octets(const typename LoaderOf<D, kOctets>::Source& source, const DecodeArgs& args,
+                          cudaStream_t stream) {
+  if (args.rope.qkv != nullptr) {
+    launch_decode_kernel<LoaderOf, D, kOctets, true>(source, args, stream);
+  } else {
+    launch_decode_kernel<LoaderOf, D, kOctets, false>(source, args, stream);
+  }
 }
 
 /// The number of blocks depends on the device alone, so that the launch can stand in a graph.

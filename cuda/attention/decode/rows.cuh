@@ -7,7 +7,7 @@
 
 namespace detinfer::attention {
 
-template <template <int, int> class LoaderOf, int D, int kOctets>
+template <template <int, int> class LoaderOf, int D, int kOctets, bool kRotates>
 class DecodeRows {
   using Shared = DecodeShared<D, kOctets>;
   using Loader = LoaderOf<D, kOctets>;
@@ -24,7 +24,7 @@ class DecodeRows {
       Loader::wait(Shared::slot_full(shared_, slots_.stage), slots_.parity);
       task_ = *reinterpret_cast<const DecodeTask*>(memory_ + at);
       if (task_.keys == 0) return;
-      if (args_.rope.qkv != nullptr) {
+      if constexpr (kRotates) {
         const DecodeRotation<D, kOctets> rotation(args_, task_);
         if (first) wait_for_inputs();
         rotation.run(memory_ + at);
@@ -83,7 +83,7 @@ class DecodeRows {
     for (int j = 0; j <= kSplitBlocks; ++j) {
       if (j < kSplitBlocks && j < blocks) {
         Loader::wait(Shared::full(shared_, ring_.stage), ring_.parity);
-        if (j == blocks - 1) put_new_key();
+        if (kRotates && j == blocks - 1) put_new_key();
         compute_scores(scores[j]);
         release_tile();
       }
@@ -114,7 +114,7 @@ class DecodeRows {
       if (j >= blocks) break;
       if (j > 0) scale_sums(max_[j - 1], max_[j]);
       Loader::wait(Shared::full(shared_, ring_.stage), ring_.parity);
-      if (j == blocks - 1) put_new_value();
+      if (kRotates && j == blocks - 1) put_new_value();
       add_values(j);
       release_tile();
     }
@@ -124,24 +124,23 @@ class DecodeRows {
   __device__ __forceinline__ void put_new_key() const {
     const int in_block = (task_.keys - 1) % kBlockKeys;
     if (task_.new_row < 0 || in_block / kWarpKeys != warp()) return;
-    if (lane() < D / 8) put_in_tile(Shared::kNewKey, lane(), in_block);
+    if (lane() < D / 8) put_in_tile(Shared::kNewKey, in_block, lane());
     __syncwarp();
   }
 
   /// The same for its value: each warp its own columns.
   __device__ __forceinline__ void put_new_value() const {
     if (task_.new_row < 0) return;
-    if (lane() < kColumnTiles) {
-      put_in_tile(Shared::kNewValue, warp() * kColumnTiles + lane(), (task_.keys - 1) % kBlockKeys);
-    }
+    const int in_block = (task_.keys - 1) % kBlockKeys;
+    if (lane() < kColumnTiles) put_in_tile(Shared::kNewValue, in_block, warp() * kColumnTiles + lane());
     __syncwarp();
   }
 
-  /// @param from in the slot @param chunk of eight columns
-  __device__ __forceinline__ void put_in_tile(int from, int chunk, int row) const {
-    uint8_t* const tile = memory_ + ring_.stage * Shared::kTile + chunk / 8 * Shared::kPiece;
+  /// @param from in the slot @param row of the tile @param chunk of eight columns
+  __device__ __forceinline__ void put_in_tile(int from, int row, int chunk) const {
+    uint8_t* const piece = memory_ + ring_.stage * Shared::kTile + chunk / 8 * Shared::kPiece;
     const uint8_t* const slot = memory_ + Shared::kSlot + slots_.stage * Shared::kSlotBytes;
-    *reinterpret_cast<uint4*>(tile + row * 128 + ((chunk ^ row) % 8 << 4)) =
+    *reinterpret_cast<uint4*>(piece + row * 128 + ((chunk ^ row) % 8 << 4)) =
         *reinterpret_cast<const uint4*>(slot + from + chunk * 16);
     Loader::tile_written();
   }
@@ -315,7 +314,7 @@ class DecodeRows {
       for (int n = 0; n < kColumnTiles; ++n) {
         if (!has_column(n)) break;
         const int64_t at = (first + row) * head_dim() + warp() * kWarpColumns + n * 8 + 2 * in_quad();
-        *reinterpret_cast<float2*>(args_.partial_sums + at) = make_float2(out_[n][2 * octet], out_[n][2 * octet + 1]);
+        store_to_stay(args_.partial_sums + at, out_[n][2 * octet], out_[n][2 * octet + 1]);
       }
       if (warp() == 0 && in_quad() == 0) {
         args_.partial_rules[first + row] = make_float2(last_max_[octet], sums_[2 * octet]);

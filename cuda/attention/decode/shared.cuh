@@ -87,6 +87,14 @@ __device__ __forceinline__ int64_t partial_row(const DecodeArgs& args, const Dec
   return int64_t(task.partial) * args.heads + task.kv_head * (args.heads / args.kv_heads);
 }
 
+/// Stores two sums of a split so that they are the last to leave L2: whoever merges them comes soon.
+__device__ __forceinline__ void store_to_stay(float* to, float low, float high) {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile("st.global.L2::cache_hint.v2.f32 [%0], {%1, %2}, %3;" ::"l"(to), "f"(low), "f"(high), "l"(policy)
+               : "memory");
+}
+
 /// Stores two outputs that lie together, from element `at` on.
 __device__ __forceinline__ void store_output(const DecodeArgs& args, int64_t at, float2 o) {
   if (args.out_f32 != nullptr) {
