@@ -19,7 +19,8 @@ class AttentionBackend {
   virtual ~AttentionBackend() = default;
 
   /// Plans a step and sends the plan to the device, in the stream's order. Returns at once; at most the copy of the last
-  /// but one plan is waited for. Not part of a captured graph: it is what changes between replays.
+  /// but one plan is waited for. Not part of a captured graph: it is what changes between replays. run() may read the plan
+  /// early, so a graph or a kernel of launch_behind_all() (core/launch.cuh) has to come between.
   /// @param slices in host memory, `pages` too; rows that no slice covers are left alone
   /// @throws Error kInvalidRequest if the step exceeds the limits
   virtual void plan(const AttentionSlice* slices, int count, cudaStream_t stream) = 0;

@@ -9,6 +9,7 @@
 
 #include "attention/plan.h"
 #include "core/cuda_memory.cuh"
+#include "core/upload.cuh"
 
 namespace detinfer {
 
@@ -44,9 +45,7 @@ class DevicePlan {
     int32_t* const from = staging_[turn_].data();
     plan_ = make_plan(layout_, kv_, limits_, slices, count, from);
     auto upload = [&](int64_t at, int64_t words) {
-      if (words == 0) return;
-      CUDA_CHECK(cudaMemcpyAsync(words_.data() + at, from + at, size_t(words) * sizeof(int32_t), cudaMemcpyHostToDevice,
-                                 stream));
+      upload_async(words_.data() + at, from + at, size_t(words) * sizeof(int32_t), stream);
     };
     upload(0, PlanLayout::kHeaderWords + int64_t(plan_.splits) * layout_.split_words);
     upload(layout_.tiles_at, int64_t(plan_.tiles) * int64_t(sizeof(PrefillTile) / sizeof(int32_t)));

@@ -72,7 +72,6 @@ void bench_case(const Case& c, int rows, const float* logits, int32_t* drawn, do
   const Times t = time_graph(kLaunches, 15, [&](int i, cudaStream_t stream) {
     sampler.run(logits + size_t(i) * rows % kPool * kVocab, rows, drawn, stream);
   });
-  sampler.fetch(call, nullptr);
   CUDA_CHECK(cudaDeviceSynchronize());
   sampler.deliver(call, requests.data(), rows);
   const double floor = double(rows) * kVocab * sizeof(float) / bandwidth;

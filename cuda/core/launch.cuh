@@ -3,9 +3,9 @@
 // launched by launch() calls wait_for_inputs() before it touches memory that another kernel writes or reads, and ends after
 // it. Then a kernel that has started waiting knows that all kernels before it are done, not only the last one.
 //
-// What a copy brought to the device (positions, ids, a plan) may be read before the wait: the first kernel behind the copy
-// starts after it, and each later one after the kernel before it has started; and a copy that overwrites it waits for all
-// kernels before itself, to their ends. The same holds for what publish_and_let_next_start() published, since no later
+// What was uploaded (positions, ids, a plan) may be read before the wait behind a kernel that launch_behind_all() launched
+// after the upload, or in a graph: that one starts after it, and each later one after the kernel before it has started; and
+// an upload that overwrites it waits for all kernels before itself, to their ends. The same holds for what publish_and_let_next_start() published, since no later
 // kernel starts before it; such a kernel overwrites it no sooner than after its own wait. And for what the kernel before
 // waited for, if that one lets the next start only behind its wait.
 #pragma once
@@ -28,6 +28,14 @@ __device__ __forceinline__ void publish_and_let_next_start() {
   __threadfence();
   __syncthreads();
   let_next_start();
+}
+
+/// Launches a kernel that starts when all work before it in the stream is done. @throws Error kEngineFailed
+template <class... Parameters, class... Arguments>
+void launch_behind_all(void (*kernel)(Parameters...), dim3 grid, dim3 block, cudaStream_t stream,
+                       const Arguments&... arguments) {
+  kernel<<<grid, block, 0, stream>>>(Parameters(arguments)...);
+  CUDA_CHECK(cudaGetLastError());
 }
 
 /// Launches a kernel that may overlap the end of the one before it in the stream. @throws Error kEngineFailed

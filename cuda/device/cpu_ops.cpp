@@ -102,7 +102,6 @@ class CpuOps : public Ops {
       if (requests_[i].drawn_index >= 0) drawn[requests_[i].drawn_index] = requests_[i].token;
     }
   }
-  void finish_rows(int) override {}
   void deliver_rows(int, RowRequest*, int) override {}
 
   const std::vector<int>& repeated_rows() const override { return no_rows_; }

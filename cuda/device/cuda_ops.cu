@@ -108,7 +108,7 @@ class CudaOps : public Ops {
     CUDA_CHECK(cudaStreamSynchronize(stream()));
   }
   void copy(void* to, const void* from, size_t bytes) override {
-    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()));
+    upload_async(to, from, bytes, stream());
   }
   std::unique_ptr<Matrix> pack(const bf16* weights, int n, int k) override {
     if (k % 8 != 0) {
@@ -176,7 +176,6 @@ class CudaOps : public Ops {
   void evaluate_rows(const float* logits, int rows, int32_t* drawn) override {
     sampler_->run(logits, rows, drawn, stream());
   }
-  void finish_rows(int call) override { sampler_->fetch(call, stream()); }
   void deliver_rows(int call, RowRequest* requests, int count) override { sampler_->deliver(call, requests, count); }
 
   const std::vector<int>& repeated_rows() const override { return graph_sizes_; }

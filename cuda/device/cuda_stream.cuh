@@ -7,6 +7,7 @@
 #include <map>
 
 #include "core/cuda_memory.cuh"
+#include "core/upload.cuh"
 
 namespace detinfer {
 
@@ -42,7 +43,7 @@ class UploadStaging {
     char* const staged = memory_.data() + turn_ * half_bytes_ + used_;
     used_ += padded;
     std::memcpy(staged, from, bytes);
-    CUDA_CHECK(cudaMemcpyAsync(to, staged, bytes, cudaMemcpyHostToDevice, stream));
+    upload_async(to, staged, bytes, stream);
   }
 
   /// Closes the half in use. @return the number of the mark

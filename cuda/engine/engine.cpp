@@ -162,7 +162,6 @@ void Engine::run_pass(Submission& step, const Pass& pass) {
     const int call = ops_->request_rows(take_wanted(step, pass, count, count), count);
     model_->logits(work, rows_.data(), count, logits_.data());
     ops_->evaluate_rows(logits_.data(), count, newly_drawn_.data());
-    ops_->finish_rows(call);
     step.requested(call, count);
   }
 }
@@ -208,7 +207,6 @@ void Engine::run_repeated(Submission& step, const Pass& pass, int rows) {
     model_->logits(work, rows_.data(), rows, logits_.data());
     ops_->evaluate_rows(logits_.data(), rows, newly_drawn_.data());
   });
-  ops_->finish_rows(call);
   step.requested(call, wanted);
 }
 

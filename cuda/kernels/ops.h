@@ -121,14 +121,12 @@ class Ops {
   virtual void attention(const AttentionArgs& args) = 0;
 
   /// Says what the next evaluate_rows() is asked. @param requests in host memory, as everything that they point to; read
-  /// until finish_rows() returns @return a number for finish_rows() and deliver_rows()
+  /// until that returns @return a number for deliver_rows()
   virtual int request_rows(RowRequest* requests, int count) = 0;
   /// @param logits [rows][vocab]; rows beyond those requested are left alone
   /// @param drawn gets each drawn token at its request's drawn_index
   virtual void evaluate_rows(const float* logits, int rows, int32_t* drawn) = 0;
-  /// Ends the work on requested rows.
-  virtual void finish_rows(int call) = 0;
-  /// Fills in the results, behind a mark that followed finish_rows(). @param requests those of request_rows(), perhaps
+  /// Fills in the results, behind a mark that followed evaluate_rows(). @param requests those of request_rows(), perhaps
   /// moved @throws Error kEngineFailed for an infinite or NaN logit
   virtual void deliver_rows(int call, RowRequest* requests, int count) = 0;
 

@@ -135,6 +135,7 @@ class OnGpu {
     DeviceBuffer<bf16> out(step_.q.size());
     out.poison();
     attention_->plan(slices.data(), int(slices.size()), nullptr);
+    CUDA_CHECK(cudaDeviceSynchronize());
     attention_->attend(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
     return out.download();
   }
@@ -143,6 +144,7 @@ class OnGpu {
     DeviceBuffer<float> out(step_.q.size());
     out.poison();
     attention_->plan(slices.data(), int(slices.size()), nullptr);
+    CUDA_CHECK(cudaDeviceSynchronize());
     attention_->attend_f32(q_.data(), keys_.data(), values_.data(), out.data(), nullptr);
     return out.download();
   }

@@ -71,7 +71,6 @@ void check_batch(CudaSampler& sampler, const Batch& batch, const std::string& wh
     Call call(batch.wanted);
     call.send(sampler, stream);
     sampler.run(logits.data(), batch.rows(), drawn.data(), stream);
-    sampler.fetch(call.number, stream);
     stream.wait();
     call.deliver(sampler);
     call.check(expected, 0, what);
@@ -126,7 +125,6 @@ void rows_do_not_depend_on_the_batch() {
       Call call({batch.wanted.begin() + first, batch.wanted.begin() + first + size});
       call.send(sampler, stream);
       sampler.run(logits.data() + size_t(first) * n, size, drawn.data(), stream);
-      sampler.fetch(call.number, stream);
       stream.wait();
       call.deliver(sampler);
       call.check(expected, first, "in parts of " + std::to_string(count));
@@ -135,7 +133,7 @@ void rows_do_not_depend_on_the_batch() {
 }
 
 /// One graph for a run of 12 rows, replayed for other requests and for fewer rows; several calls are under way, and the
-/// results of each are fetched after the next one ran.
+/// results of each are read after the last one ran.
 void graph_follows_the_requests() {
   std::mt19937_64 random(54);
   const int n = 3000, rows = 12;
@@ -165,11 +163,9 @@ void graph_follows_the_requests() {
       CUDA_CHECK(cudaMemsetAsync(drawn.data(), 0xFF, rows * sizeof(int32_t), stream));
       calls[i].send(sampler, stream);
       CUDA_CHECK(cudaGraphLaunch(replay, stream));
-      if (i > 0) sampler.fetch(calls[i - 1].number, stream);
       CUDA_CHECK(
           cudaMemcpyAsync(drawns[i].data(), drawn.data(), rows * sizeof(int32_t), cudaMemcpyDeviceToHost, stream));
     }
-    sampler.fetch(calls.back().number, stream);
     stream.wait();
     for (size_t i = 0; i < batches.size(); ++i) {
       const std::string what = "batch " + std::to_string(i) + " in a graph";
@@ -222,7 +218,6 @@ void refuses_logits_that_are_not_finite() {
         Call call(wanted);
         call.send(sampler, stream);
         sampler.run(logits.data(), rows, drawn.data(), stream);
-        sampler.fetch(call.number, stream);
         stream.wait();
         for (int32_t token : drawn.download()) CHECK(token >= 0 && token < n);
         if (sound) {

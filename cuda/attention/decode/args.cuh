@@ -8,7 +8,7 @@
 namespace detinfer::attention {
 
 /// A step of more rows has its rope done by a kernel of its own, once for all splits of a row.
-constexpr int kMostRowsWithRope = 8;
+constexpr int kMostRowsWithRope = 64;
 
 /// Whether decoding makes the queries, keys and values of a step by itself, which only a step of decodes alone is left to.
 inline bool decode_includes_rope(const AttentionPlan& plan, int rows) {

@@ -20,7 +20,7 @@ class DecodeProducer {
         loader_(source, args, memory, warp) {}
 
   __device__ __forceinline__ void run() {
-    // The plan was brought by a copy, see core/launch.cuh, and behind all work that wrote to the pool, but that of this
+    // The plan was uploaded, see core/launch.cuh, and behind all work that wrote to the pool, but that of this
     // step, which only makes the newest keys and values. Where they are made here, nothing of the pool is waited for.
     Record record = read(blockIdx.x);
     bool waits = rotates() && record.exists;

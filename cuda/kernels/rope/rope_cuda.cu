@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kMaxThreads) rope_kernel(const __grid_constant
   const int all_heads = keys_end + layout.kv_heads;
   const int64_t row = blockIdx.x;
   const int part = (blockIdx.y * blockDim.x + threadIdx.x) / kLanes;
-  // Brought by a copy: see core/launch.cuh.
+  // Uploaded: see core/launch.cuh.
   const int64_t slot = args.slots[row];
   HeadLane<kLanes> lane(args, dim);
   lane.load_angles(args, args.positions[row]);

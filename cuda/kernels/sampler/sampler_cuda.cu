@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/cuda_memory.cuh"
+#include "core/upload.cuh"
 #include "kernels/sampler/adjust.h"
 #include "kernels/sampler/sampler_table.cuh"
 
@@ -20,21 +21,27 @@ constexpr size_t kAlignment = 16;
 
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-/// Pinned memory of the host and as much of the device, which grow when a call needs more. Not while a call uses them.
+/// Pinned memory of the host and what the device has in its place, which grow when a call needs more, not while a call uses
+/// them: a copy of its own of what it reads; what it writes goes straight to the host's.
 class Mirror {
  public:
+  enum Access { kRead, kWritten };
+
+  explicit Mirror(Access access) : access_(access) {}
+
   void reserve(size_t bytes) {
     if (bytes <= bytes_) return;
     const size_t wanted = std::max(bytes, 2 * bytes_);
     bytes_ = 0;
     host_ = std::make_unique<CudaArray<char>>(CudaMemory::kPinned, int64_t(wanted));
-    device_ = std::make_unique<CudaArray<char>>(CudaMemory::kDevice, int64_t(wanted));
+    if (access_ == kRead) device_ = std::make_unique<CudaArray<char>>(CudaMemory::kDevice, int64_t(wanted));
     bytes_ = wanted;
   }
   char* host() const { return host_ ? host_->data() : nullptr; }
-  char* device() const { return device_ ? device_->data() : nullptr; }
+  char* device() const { return device_ ? device_->data() : host(); }
 
  private:
+  Access access_;
   std::unique_ptr<CudaArray<char>> host_, device_;
   size_t bytes_ = 0;
 };
@@ -142,8 +149,7 @@ struct CudaSampler::State {
 
     bool busy = false;
     CudaArray<char> table;
-    Mirror inputs, outputs;
-    size_t output_bytes = 0;
+    Mirror inputs{Mirror::kRead}, outputs{Mirror::kWritten};
   };
 
   State(int vocab, int max_rows)
@@ -186,7 +192,6 @@ int CudaSampler::send(const RowRequest* requests, int count, cudaStream_t stream
   }
   call.inputs.reserve(in);
   call.outputs.reserve(out);
-  call.output_bytes = out;
 
   Pieces inputs(call.inputs), outputs(call.outputs);
   reinterpret_cast<TableHeader*>(call.table.data())->count = count;
@@ -209,12 +214,8 @@ int CudaSampler::send(const RowRequest* requests, int count, cudaStream_t stream
     task.top_ids = outputs.take<int32_t>(r.top);
     task.token_id_logprobs = outputs.take<float>(r.token_id_count);
   }
-  if (inputs.used() > 0) {
-    CUDA_CHECK(
-        cudaMemcpyAsync(call.inputs.device(), call.inputs.host(), inputs.used(), cudaMemcpyHostToDevice, stream));
-  }
-  CUDA_CHECK(cudaMemcpyAsync(s.table.data(), call.table.data(), size_t(State::table_bytes(count)),
-                             cudaMemcpyHostToDevice, stream));
+  upload_async(call.inputs.device(), call.inputs.host(), inputs.used(), stream);
+  upload_async(s.table.data(), call.table.data(), size_t(State::table_bytes(count)), stream);
   call.busy = true;
   return number;
 }
@@ -223,12 +224,6 @@ void CudaSampler::run(const float* logits, int rows, int32_t* drawn, cudaStream_
   check_rows(rows, state_->max_rows);
   const TableHeader* const table = reinterpret_cast<const TableHeader*>(state_->table.data());
   sampler::launch_sampler(table, logits, state_->vocab, rows, drawn, stream);
-}
-
-void CudaSampler::fetch(int call, cudaStream_t stream) {
-  const State::Call& c = *state_->calls[call];
-  if (c.output_bytes == 0) return;
-  CUDA_CHECK(cudaMemcpyAsync(c.outputs.host(), c.outputs.device(), c.output_bytes, cudaMemcpyDeviceToHost, stream));
 }
 
 void CudaSampler::deliver(int call, RowRequest* requests, int count) {
