@@ -35,6 +35,7 @@ struct SampleSpec {
   ReportSpec report;
 };
 
+/// No slice may read keys that another one of its step makes: a device may run them at the same time.
 struct ForwardSlice {
   /// The last one may be -1 - j: the token that slice j of the step before draws.
   const int32_t* tokens = nullptr;
