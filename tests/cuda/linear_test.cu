@@ -25,12 +25,17 @@ ThreadPool& pool() {
   return threads;
 }
 
-/// Every tile for a problem, with the deepest pipeline and the shallowest.
+/// Every tile for a problem, with the deepest pipeline and the shallowest, and with one cluster that walks all tiles.
 template <class Body>
 void for_each_schedule(int rows, int n, int k, const Body& body) {
   for (int tile = 0; tile < kLinearTileCount; ++tile) {
     LinearSchedule schedule = schedule_of_tile(tile, rows, n, k, multiprocessors());
     body(schedule);
+    if (schedule.clusters > 1) {
+      LinearSchedule alone = schedule;
+      alone.clusters = 1;
+      body(alone);
+    }
     if (schedule.stages == 2) continue;
     schedule.stages = 2;
     body(schedule);

@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kLinearTiles[kIndex].threads(), 1)
     __syncthreads();
   }
   if (warp >= kWarps) {
-    if constexpr (kTile.lends_registers()) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    if constexpr (kTile.lends_registers()) asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
     if (warp == kWarps && elect_one()) {
       if constexpr (kTile.cluster_tokens > 1) {
         for (int stage = 0; stage < ahead; ++stage) loader.weights(walk.at(0), stage, stage);
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kLinearTiles[kIndex].threads(), 1)
     }
     __syncwarp();
   } else {
-    if constexpr (kTile.lends_registers()) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    if constexpr (kTile.lends_registers()) asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
     wait_for_inputs();  // before y, which an earlier kernel may still read, is overwritten
     consume<kIndex>(arguments, memory, walk, warp, lane);
   }

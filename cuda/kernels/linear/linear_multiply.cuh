@@ -3,7 +3,7 @@
 
 #include "core/cluster.cuh"
 #include "core/wgmma.cuh"
-#include "kernels/linear/linear_store.cuh"
+#include "kernels/linear/linear_pending.cuh"
 #include "kernels/linear/linear_walk.cuh"
 
 namespace detinfer::linear {
@@ -45,8 +45,13 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
   const uint32_t column_block = kTile.swapped ? memory.x_block : memory.kWBlock;
   const int first_row = warp / 4 * kRowTiles * 64;
   const Release<kIndex> release(memory, walk, lane);
+  const int warp_row = first_row + warp % 4 * 16;
+  Pending<kTile.defers() ? kColumns : 64> pending;
+  const bool deferring =
+      kTile.defers() && pending.takes(arguments.output) && arguments.schedule.steps >= pending.kParts;
   Ring ring;
   int previous = 0;
+  TilePosition at = {};
   float acc[kRowTiles][kColumns / 2];
   for (int i = 0; i < walk.count; ++i) {
 #pragma unroll
@@ -54,6 +59,8 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
 #pragma unroll
       for (int j = 0; j < kColumns / 2; ++j) acc[t][j] = 0.0f;
     }
+    const TilePosition before = at;
+    const int parts = deferring && i > 0 ? pending.kParts : 0;
     for (int step = 0; step < arguments.schedule.steps; ++step) {
       barrier_wait(memory.full(ring.stage), ring.parity);
       const uint32_t rows = (kTile.swapped ? memory.w(ring.stage) : memory.x(ring.stage)) + first_row * 128;
@@ -76,15 +83,27 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
       if (step > 0) release(previous);
       previous = ring.stage;
       ring.advance(memory.stages);
+      if (step == 0) at = walk.at(i);  // while the tensor cores are busy: it divides
+      if constexpr (kTile.defers()) {
+        if (step < parts) {
+          const int token = before.token + warp_row;
+          pending.store_part(arguments.output, step, token, arguments.output.rows - token, before.output, lane);
+        }
+      }
     }
     wgmma_wait<0>();
 #pragma unroll
     for (int t = 0; t < kRowTiles; ++t) pin(acc[t]);
     release(previous);
-    const TilePosition at = walk.at(i);
+    if constexpr (kTile.defers()) {
+      if (deferring && i + 1 < walk.count) {
+        pending.take(arguments.output, acc[0], at.output, lane);
+        continue;
+      }
+    }
 #pragma unroll
     for (int t = 0; t < kRowTiles; ++t) {
-      const int row = first_row + t * 64 + warp % 4 * 16;
+      const int row = warp_row + t * 64;
       if constexpr (kTile.swapped) {
         store_outputs<kColumns>(arguments.output, acc[t], at.output + row, at.token, lane);
       } else {

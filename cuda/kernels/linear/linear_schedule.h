@@ -29,9 +29,13 @@ struct LinearTile {
   DETINFER_HD constexpr int row_tiles() const { return rows() / 64 / warpgroups(); }
   /// A thread's accumulators.
   DETINFER_HD constexpr int accumulators() const { return row_tiles() * columns() / 2; }
+  /// Whether a tile's results may be stored while the next one is multiplied: there are registers for both.
+  DETINFER_HD constexpr bool defers() const {
+    return !swapped && warpgroups() == 2 && row_tiles() == 1 && columns() % 64 == 0;
+  }
   /// Whether a thread needs more registers than an equal share: the loading warp becomes a warpgroup that gives its own
   /// up.
-  DETINFER_HD constexpr bool lends_registers() const { return warpgroups() > 1 && accumulators() >= 128; }
+  DETINFER_HD constexpr bool lends_registers() const { return warpgroups() > 1 && (accumulators() >= 128 || defers()); }
   DETINFER_HD constexpr int threads() const { return warpgroups() * 128 + (lends_registers() ? 128 : 32); }
   DETINFER_HD constexpr int cluster() const { return cluster_tokens * cluster_outputs; }
   /// Whether a tile may load fewer rows of x than it has.

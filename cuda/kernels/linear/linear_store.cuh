@@ -61,18 +61,71 @@ __device__ __forceinline__ void store_pieces(const uint32_t (&pieces)[kPieces], 
   }
 }
 
+/// Adds the bias of a warp's kColumns outputs.
+template <int kColumns>
+__device__ __forceinline__ void add_bias(const Output& out, float (&acc)[kColumns / 2], int output, int t) {
+  if (!out.bias) return;
+#pragma unroll
+  for (int i = 0; i < kColumns / 2; ++i) {
+    const int column = output + i / 4 * 8 + t * 2 + i % 2;
+    if (column < out.n) acc[i] = acc[i] + to_float(out.bias[column]);
+  }
+}
+
+__device__ __forceinline__ void store_four(const Output& out, float4* to, float4 v) {
+#if STORE == 1
+  if (out.rows == -7) *to = v;
+#elif STORE == 2
+  __stcs(to, v);
+#elif STORE == 3 || STORE == 4
+  uint64_t policy;
+#if STORE == 3
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+#else
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 0.5;" : "=l"(policy));
+#endif
+  asm volatile("st.global.L2::cache_hint.v4.f32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "l"(policy) : "memory");
+#else
+  *to = v;
+#endif
+}
+
+/// Stores a warp's 16 tokens by kColumns outputs in f32, n being a multiple of 8.
+template <int kColumns>
+__device__ __forceinline__ void store_f32(const Output& out, const float (&acc)[kColumns / 2], int token,
+                                          int rows_left, int output, int lane) {
+  const int quad = lane / 4, t = lane % 4;
+  const bool odd = t & 1;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = half * 8 + quad;
+    if (half * 8 >= rows_left) break;
+    float* const y = static_cast<float*>(out.y) + size_t(token + row) * out.n;
+#pragma unroll
+    for (int j = 0; j < kColumns / 8; j += 2) {
+      // Two pieces of 8 outputs: lanes swap halves, so that each stores 4 outputs, of the first piece or the second.
+      const float *first = &acc[j * 4 + 2 * half], *second = first + 4;
+      const float low = __shfl_xor_sync(~0u, odd ? first[0] : second[0], 1);
+      const float high = __shfl_xor_sync(~0u, odd ? first[1] : second[1], 1);
+      const int column = output + (j + odd) * 8 + t / 2 * 4;
+      if (row < rows_left && column < out.n) {
+        store_four(out, reinterpret_cast<float4*>(y + column),
+            odd ? make_float4(low, high, second[0], second[1]) : make_float4(first[0], first[1], low, high));
+      }
+    }
+  }
+}
+
 /// Tokens on the 64-row side: a warp has 16 tokens by kColumns outputs. @param rows_left tokens that exist
 template <int kColumns>
 __device__ __forceinline__ void store_tokens(const Output& out, float (&acc)[kColumns / 2], int token, int rows_left,
                                              int output, int lane) {
   constexpr int kPieces = kColumns / 8;
   const int quad = lane / 4, t = lane % 4;
-  if (out.bias) {
-#pragma unroll
-    for (int i = 0; i < kColumns / 2; ++i) {
-      const int column = output + i / 4 * 8 + t * 2 + i % 2;
-      if (column < out.n) acc[i] = acc[i] + to_float(out.bias[column]);
-    }
+  add_bias<kColumns>(out, acc, output, t);
+  if (out.n % 8 == 0 && out.kind == LinearOutput::kF32) {
+    store_f32<kColumns>(out, acc, token, rows_left, output, lane);
+    return;
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -97,20 +150,6 @@ __device__ __forceinline__ void store_tokens(const Output& out, float (&acc)[kCo
 #pragma unroll
       for (int j = 0; j < kPieces; ++j) pieces[j] = piece(j);
       store_pieces(pieces, static_cast<bf16*>(out.y) + start, n, output, exists, t);
-    } else if (out.n % 8 == 0) {
-      const bool odd = t & 1;
-#pragma unroll
-      for (int j = 0; j < kPieces; j += 2) {
-        // Two pieces of 8 outputs: lanes swap halves, so that each stores 4 outputs, of the first piece or the second.
-        const float *first = &acc[j * 4 + 2 * half], *second = first + 4;
-        const float low = __shfl_xor_sync(~0u, odd ? first[0] : second[0], 1);
-        const float high = __shfl_xor_sync(~0u, odd ? first[1] : second[1], 1);
-        const int column = output + (j + odd) * 8 + t / 2 * 4;
-        if (exists && column < out.n) {
-          *reinterpret_cast<float4*>(static_cast<float*>(out.y) + start + column) =
-              odd ? make_float4(low, high, second[0], second[1]) : make_float4(first[0], first[1], low, high);
-        }
-      }
     } else {
 #pragma unroll
       for (int j = 0; j < kColumns / 4; ++j) {

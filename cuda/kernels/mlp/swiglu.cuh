@@ -27,22 +27,8 @@ __device__ __forceinline__ float approximate_swiglu(float g, float u) {
 /// a rounding boundary of bf16 by no more than this, the exact way is taken. Tested for every gate and every up.
 constexpr uint32_t kSwigluError = 8;
 
-__device__ __forceinline__ __nv_bfloat162 as_pair(uint32_t pair) {
-  return reinterpret_cast<const __nv_bfloat162&>(pair);
-}
-__device__ __forceinline__ __nv_bfloat162 twice(uint16_t bits) { return as_pair(bits * 0x10001u); }
-
-/// Whether nothing is NaN, subnormal or on the way there, and exp(-g) is not large: its error grows with g.
-__device__ __forceinline__ bool is_moderate(uint32_t g, uint32_t u) {
-  constexpr uint16_t kMinus8 = 0xC100, kTwoToMinus40 = 0x2B80, kTwoToMinus60 = 0x2180;
-  return __hbge2(as_pair(g), twice(kMinus8)) && __hbge2(__habs2(as_pair(g)), twice(kTwoToMinus40)) &&
-         __hbge2(__habs2(as_pair(u)), twice(kTwoToMinus60));
-}
-
-/// How far x lies above the lowest f32 that is too near to a boundary between two bf16, modulo their distance.
-__device__ __forceinline__ uint32_t above_boundary(float x) {
-  return (float_bits(x) + 0x8000u + kSwigluError) & 0xFFFFu;
-}
+/// Two 16-bit words of the same bits.
+__host__ __device__ constexpr uint32_t twice(uint32_t bits) { return bits * 0x10001u; }
 
 /// Two elements in a short way, and whether their bits are those of exact_swiglu() for sure.
 struct ShortSwiglu {
@@ -51,9 +37,18 @@ struct ShortSwiglu {
 };
 
 __device__ __forceinline__ ShortSwiglu short_swiglu(uint32_t g, uint32_t u) {
+  constexpr uint32_t kMinus8 = 0xC100, kTwoToMinus100 = 0x0D80;
   const float low = approximate_swiglu(low_bf16(g), low_bf16(u)), high = approximate_swiglu(high_bf16(g), high_bf16(u));
-  const bool clear = min(above_boundary(low), above_boundary(high)) > 2 * kSwigluError;
-  return {pack_bf16(low, high), clear && is_moderate(g, u)};
+  const uint32_t y = pack_bf16(low, high);
+  // Both halves at once. How far an f32 lies above the lowest that is too near to a boundary, modulo their distance; a
+  // carry from the lower half moves the upper one by 1.
+  const uint32_t above = __byte_perm(float_bits(low), float_bits(high), 0x5410) + twice(0x8000u + kSwigluError);
+  constexpr uint32_t kClear = twice(2 * kSwigluError + 2);
+  const bool clear = __vminu2(above, kClear) == kClear;
+  // exp(-g), whose error grows with it, is not large, and nothing underflows.
+  const bool moderate = __vminu2(g, twice(kMinus8)) == g;
+  const bool normal = __vminu2(y & twice(0x7FFF), twice(kTwoToMinus100)) == twice(kTwoToMinus100);
+  return {y, bool(clear & moderate & normal)};
 }
 
 /// y = silu(g) · u of kWords pairs, in place of g; bits equal exact_swiglu(). To be called by whole warps, with many
