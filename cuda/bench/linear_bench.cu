@@ -104,7 +104,7 @@ struct Row {
 };
 
 Row measure(const Operands& operands, const Cublas& cublas, const Layer& layer, int rows, double bandwidth) {
-  const LinearSchedule schedule = choose_linear_schedule(rows, layer.n, layer.k, multiprocessors());
+  const LinearSchedule schedule = choose_linear_schedule(rows, layer.n, layer.k, layer.output, multiprocessors());
   const auto plain = operands.graph(schedule, rows, Overlap::kNone);
   const auto dependent = operands.graph(schedule, rows, Overlap::kDependentLaunch);
   std::vector<TimedGraph*> graphs = {plain.get(), dependent.get()};
@@ -206,7 +206,7 @@ void bench_linear_schedules(const char* rows_list) {
       const auto reference = cublas.found() ? operands.graph(cublas, rows, false) : nullptr;
       const std::vector<Candidate> fast = fast_schedules(operands, layer, rows, reference.get());
       std::printf("%d %s: cuBLAS %.1f; chosen %s", rows, layer.name, reference ? reference->seconds() * 1e6 : 0.0,
-                  choose_linear_schedule(rows, layer.n, layer.k, multiprocessors()).text().c_str());
+                  choose_linear_schedule(rows, layer.n, layer.k, layer.output, multiprocessors()).text().c_str());
       for (size_t i = 0; i < std::min(kPrinted, fast.size()); ++i) fast[i].print();
       std::printf("\n");
     }

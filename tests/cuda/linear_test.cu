@@ -236,7 +236,7 @@ void large_shapes_equal_mma_chain() {
         Shape{1, 4096, 12288}, Shape{128, 4096, 12288}, Shape{256, 24576, 4096}, Shape{4100, 6144, 4096},
         Shape{8192, 4096, 4096}, Shape{16384, 1024, 2048}, Shape{5, 320, 128}, Shape{300, 4096, 256}}) {
     LargeProblem problem(s.rows, s.n, s.k, s.rows + 1);
-    problem.check(choose_linear_schedule(s.rows, s.n, s.k, multiprocessors()));
+    problem.check(choose_linear_schedule(s.rows, s.n, s.k, LinearOutput::kBf16, multiprocessors()));
   }
 }
 

@@ -25,7 +25,9 @@ template <class Body>
 void for_each_problem(const Body& body) {
   for (const Shape& shape : kShapes) {
     for (int rows = 1; rows <= 16384; rows += rows < 300 ? 1 : rows / 7) {
-      body(rows, shape, choose_linear_schedule(rows, shape.n, shape.k, kMultiprocessors));
+      for (LinearOutput output : {LinearOutput::kBf16, LinearOutput::kF32}) {
+        body(rows, shape, choose_linear_schedule(rows, shape.n, shape.k, output, kMultiprocessors));
+      }
     }
   }
 }

@@ -19,10 +19,15 @@ Launcher launcher(int tile, std::integer_sequence<int, kIndices...>) {
   return kLaunchers[tile];
 }
 
+/// About what L2 keeps while weights stream through it. A smaller y stays there for its reader and until it is overwritten;
+/// a larger one is written to memory anyway, which costs less the sooner it is.
+constexpr size_t kKeptBytes = size_t(32) << 20;
+
 void run(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y, LinearOutput output,
          cudaStream_t stream, int held = 0) {
   if (rows == 0) return;
-  run_linear(choose_linear_schedule(rows, w.n, w.k, multiprocessors() - held), x, rows, w, bias, y, output, stream);
+  run_linear(choose_linear_schedule(rows, w.n, w.k, output, multiprocessors() - held), x, rows, w, bias, y, output,
+             stream);
 }
 
 }  // namespace
@@ -42,7 +47,8 @@ void run_linear(const LinearSchedule& schedule, const bf16* x, int rows, const D
   const LinearTile& tile = schedule.shape();
   const CUtensorMap x_map = tensor_map_2d(x, w.k, rows, w.k, 64, schedule.x_rows / tile.cluster_outputs);
   const CUtensorMap w_map = tensor_map_2d(w.data, w.k, w.n, w.k, 64, tile.outputs / tile.cluster_tokens);
-  const linear::Arguments arguments{{y, bias, rows, w.n, output}, schedule};
+  const bool streams = output == LinearOutput::kF32 && size_t(rows) * w.n * sizeof(float) > kKeptBytes;
+  const linear::Arguments arguments{{y, bias, rows, w.n, output, streams}, schedule};
   launcher(schedule.tile, std::make_integer_sequence<int, kLinearTileCount>())(x_map, w_map, arguments, stream);
 }
 

@@ -18,6 +18,8 @@ struct Output {
   /// Rows of x, and of W.
   int rows, n;
   LinearOutput kind;
+  /// Whether f32 results should leave L2 first.
+  bool streams;
 };
 
 struct Arguments {

@@ -11,7 +11,7 @@ int ceil_div(int a, int b) { return (a + b - 1) / b; }
 constexpr int kStreamBytes = 100 * 1024;
 
 /// Microseconds that a schedule should take; good enough to choose by. Constants are of an H200.
-double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
+double estimate(const LinearSchedule& s, int n, int k, LinearOutput output, int multiprocessors) {
   constexpr double kMemory = 4.4e6, kMemoryOfOne = 55e3;  // bytes per microsecond: all, and what one block can ask for
   constexpr double kClock = 1600;                         // per microsecond
   const LinearTile& t = s.shape();
@@ -30,9 +30,11 @@ double estimate(const LinearSchedule& s, int n, int k, int multiprocessors) {
   const double tensor = steps_of_16 * t.columns() / 2;
   const double shared = steps_of_16 * (16 + t.columns() / 4.0) + s.x_rows + t.outputs;
   const double cache = 2.3 * (double(s.x_rows) / t.cluster_outputs + double(t.outputs) / t.cluster_tokens);
-  const double tile_clocks = ceil_div(k, 64) * std::max({tensor, shared, cache}) + 2000;
+  const double tile_clocks = ceil_div(k, 64) * std::max({tensor, shared, cache});
+  // A tile's end, where nothing is multiplied: each, or only a block's last.
+  const double end_clocks = 2000.0 * (s.defers(output) ? 1 : waves);
 
-  const double block = waves * tile_clocks / kClock;
+  const double block = (waves * tile_clocks + end_clocks) / kClock;
   const double shallow = 0.2 * std::max(0, 6 - s.stages);
   return std::max(memory, block) + 0.08 * std::min(memory, block) + 0.06 * tile_bytes / kMemoryOfOne + 0.05 * waves +
          (s.steps > s.stages ? shallow : 0.0);
@@ -70,12 +72,12 @@ LinearSchedule schedule_of_tile(int tile, int rows, int n, int k, int multiproce
   return s;
 }
 
-LinearSchedule choose_linear_schedule(int rows, int n, int k, int multiprocessors) {
+LinearSchedule choose_linear_schedule(int rows, int n, int k, LinearOutput output, int multiprocessors) {
   LinearSchedule best = {};
   double least = 0;
   for (int tile = 0; tile < kLinearTileCount; ++tile) {
     const LinearSchedule s = schedule_of_tile(tile, rows, n, k, multiprocessors);
-    const double time = estimate(s, n, k, multiprocessors);
+    const double time = estimate(s, n, k, output, multiprocessors);
     if (tile == 0 || time < least) {
       least = time;
       best = s;

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "core/numerics.h"
+#include "kernels/linear/linear_cuda.h"
 
 namespace detinfer {
 
@@ -79,6 +79,8 @@ struct LinearSchedule {
   int group;
 
   const LinearTile& shape() const { return kLinearTiles[tile]; }
+  /// Whether results are stored while the next tile is multiplied (of which f32 would take too many registers).
+  bool defers(LinearOutput output) const { return shape().defers() && output != LinearOutput::kF32; }
   int stage_bytes() const { return shape().blocks * (x_rows + shape().outputs) * 128; }
   /// Dynamic shared memory of a thread block: 1024 to align, the stages, two barriers each.
   int shared_bytes() const { return 1024 + stages * (stage_bytes() + 16); }
@@ -93,6 +95,6 @@ constexpr int kSharedBytes = 227 * 1024;
 LinearSchedule schedule_of_tile(int tile, int rows, int n, int k, int multiprocessors);
 
 /// The schedule that should be the fastest.
-LinearSchedule choose_linear_schedule(int rows, int n, int k, int multiprocessors);
+LinearSchedule choose_linear_schedule(int rows, int n, int k, LinearOutput output, int multiprocessors);
 
 }  // namespace detinfer

@@ -72,24 +72,6 @@ __device__ __forceinline__ void add_bias(const Output& out, float (&acc)[kColumn
   }
 }
 
-__device__ __forceinline__ void store_four(const Output& out, float4* to, float4 v) {
-#if STORE == 1
-  if (out.rows == -7) *to = v;
-#elif STORE == 2
-  __stcs(to, v);
-#elif STORE == 3 || STORE == 4
-  uint64_t policy;
-#if STORE == 3
-  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-#else
-  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 0.5;" : "=l"(policy));
-#endif
-  asm volatile("st.global.L2::cache_hint.v4.f32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "l"(policy) : "memory");
-#else
-  *to = v;
-#endif
-}
-
 /// Stores a warp's 16 tokens by kColumns outputs in f32, n being a multiple of 8.
 template <int kColumns>
 __device__ __forceinline__ void store_f32(const Output& out, const float (&acc)[kColumns / 2], int token,
@@ -109,8 +91,14 @@ __device__ __forceinline__ void store_f32(const Output& out, const float (&acc)[
       const float high = __shfl_xor_sync(~0u, odd ? first[1] : second[1], 1);
       const int column = output + (j + odd) * 8 + t / 2 * 4;
       if (row < rows_left && column < out.n) {
-        store_four(out, reinterpret_cast<float4*>(y + column),
-            odd ? make_float4(low, high, second[0], second[1]) : make_float4(first[0], first[1], low, high));
+        const float4 four =
+            odd ? make_float4(low, high, second[0], second[1]) : make_float4(first[0], first[1], low, high);
+        float4* const to = reinterpret_cast<float4*>(y + column);
+        if (out.streams) {
+          __stcs(to, four);
+        } else {
+          *to = four;
+        }
       }
     }
   }
