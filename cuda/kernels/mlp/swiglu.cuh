@@ -1,8 +1,6 @@
 // SwiGLU of registers, for the end of a product of gates and ups.
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include "core/bf16_vector.cuh"
 
 namespace detinfer {
@@ -23,8 +21,9 @@ __device__ __forceinline__ float approximate_swiglu(float g, float u) {
   return g * inverse * u;
 }
 
-/// How far approximate_swiglu() may be from the contract's f32, in units of its last place, where is_moderate(): beside
-/// a rounding boundary of bf16 by no more than this, the exact way is taken. Tested for every gate and every up.
+/// How far approximate_swiglu() may be from the contract's f32, in units of its last place, where the gate is at least -8
+/// and nothing underflows: beside a rounding boundary of bf16 by no more than this, the exact way is taken. Tested for
+/// every gate and every up.
 constexpr uint32_t kSwigluError = 8;
 
 /// Two 16-bit words of the same bits.
