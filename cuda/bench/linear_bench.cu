@@ -1,5 +1,5 @@
-// linear: the four layers of a Qwen3-8B layer, gate_up with and without SwiGLU, and its lm_head, beside cuBLAS in the same
-// run, which has no SwiGLU, cuBLAS with a launch of SwiGLU behind gate_up, and the floor.
+// linear: the four layers of a Qwen3-8B layer, gate_up with and without SwiGLU, and its lm_head, beside cuBLAS in the
+// same run, which has no SwiGLU, cuBLAS with a launch of SwiGLU behind gate_up, and the floor.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

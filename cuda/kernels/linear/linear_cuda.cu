@@ -19,8 +19,8 @@ Launcher launcher(int tile, std::integer_sequence<int, kIndices...>) {
   return kLaunchers[tile];
 }
 
-/// About what L2 keeps while weights stream through it. A smaller y stays there for its reader and until it is overwritten;
-/// a larger one is written to memory anyway, which costs less the sooner it is.
+/// About what L2 keeps while weights stream through it. A smaller y stays there for its reader and until it is
+/// overwritten; a larger one is written to memory anyway, which costs less the sooner it is.
 constexpr size_t kKeptBytes = size_t(32) << 20;
 
 void run(const bf16* x, int rows, const DeviceMatrix& w, const bf16* bias, void* y, LinearOutput output,

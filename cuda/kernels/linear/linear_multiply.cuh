@@ -60,6 +60,7 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
       for (int j = 0; j < kColumns / 2; ++j) acc[t][j] = 0.0f;
     }
     const TilePosition before = at;
+    // ptxas must see that this is uniform, or it takes wgmma's descriptors out of uniform registers.
     const int parts = deferring && i > 0 ? pending.kParts : 0;
     for (int step = 0; step < arguments.schedule.steps; ++step) {
       barrier_wait(memory.full(ring.stage), ring.parity);

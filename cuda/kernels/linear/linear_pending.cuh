@@ -1,5 +1,5 @@
-// Results of a tile that are stored while the next one is multiplied: each of its first steps leaves a warp idle for longer
-// than storing a part of them takes.
+// Results of a tile that are stored while the next one is multiplied: each of its first steps leaves a warp idle for
+// longer than storing a part of them takes.
 #pragma once
 
 #include "kernels/linear/linear_store.cuh"
@@ -38,8 +38,7 @@ class Pending {
   /// @param rows_left tokens that exist
   __device__ __forceinline__ void store_part(const Output& out, int part, int token, int rows_left, int output,
                                              int lane) const {
-    // Selected, since registers have no addresses. If the words moved up instead, the chain's loop would no longer be one of
-    // uniform registers, from which wgmma takes its operands.
+    // Selected, as registers have no addresses. If the words moved up instead, each step of the chain would copy them.
     uint32_t words[kPart];
 #pragma unroll
     for (int i = 0; i < kPart; ++i) {
