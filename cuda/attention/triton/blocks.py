@@ -19,26 +19,30 @@ def boxes_of(blocks, COUNT: gl.constexpr, HEAD_DIM: gl.constexpr):
 
 
 @gluon.jit
-def pages_of_block(pages, first, last_page, page_shift):
+def pages_of_block(pages, first, last_page, page_shift, PART: gl.constexpr = 0, PARTS: gl.constexpr = 1):
     """The page of each box of the block at the positions from `first` on, counted from the first of `pages`. Boxes
-    behind the last page repeat it: their keys are masked."""
+    behind the last page repeat it: their keys are masked.
+    @param PART, PARTS one of some equal parts of the boxes"""
+    COUNT: gl.constexpr = BLOCK_KEYS // BOX_ROWS // PARTS
     of_boxes = ()
-    for box in gl.static_range(BLOCK_KEYS // BOX_ROWS):
+    for box in gl.static_range(PART * COUNT, (PART + 1) * COUNT):
         of_boxes += (gl.load(pages + gl.minimum((first + box * BOX_ROWS) >> page_shift, last_page)),)
     return of_boxes
 
 
 @gluon.jit
-def load_block(pool, boxes, block, full, of_boxes, first, kv_head, kv_heads, page_shift, HEAD_DIM: gl.constexpr):
+def load_block(pool, boxes, block, full, of_boxes, first, kv_head, kv_heads, page_shift, HEAD_DIM: gl.constexpr,
+               PART: gl.constexpr = 0, PARTS: gl.constexpr = 1):
     """Brings a head's keys or values of a block, and completes the barrier `full`.
     @param pool descriptor of the pool, seen as a matrix of head_dim columns
-    @param of_boxes, first of pages_of_block()"""
+    @param of_boxes, first, PART, PARTS of pages_of_block()"""
+    OWN: gl.constexpr = BLOCK_KEYS // BOX_ROWS // PARTS
     COUNT: gl.constexpr = BLOCK_KEYS // BOX_ROWS
     PIECES: gl.constexpr = HEAD_DIM // BOX_COLUMNS
-    mbarrier.expect(full, BLOCK_KEYS * HEAD_DIM * 2)
-    for box in gl.static_range(COUNT):
+    mbarrier.expect(full, BLOCK_KEYS * HEAD_DIM * 2 // PARTS)
+    for box in gl.static_range(PART * OWN, (PART + 1) * OWN):
         key = first + box * BOX_ROWS
-        row = ((of_boxes[box] * kv_heads + kv_head) << page_shift) + (key & ((1 << page_shift) - 1))
+        row = ((of_boxes[box - PART * OWN] * kv_heads + kv_head) << page_shift) + (key & ((1 << page_shift) - 1))
         for piece in gl.static_range(PIECES):
             to = boxes.index((block * PIECES + piece) * COUNT + box)
             tma.async_copy_global_to_shared(pool, [row, piece * BOX_COLUMNS], full, to)

@@ -1,6 +1,6 @@
 """Decoding: one row of a sequence against one split of its keys, for the query heads that share a KV head. There is one
-program to a multiprocessor, and its warps have three jobs, so that none waits for another's latencies. One warp is
-dealt splits and brings their blocks through a ring, which runs on into the next split (decode_tasks.py). Eight compute,
+program to a multiprocessor, and its warps have three jobs, so that none waits for another's latencies. Two are dealt
+splits and bring their blocks through a ring, which runs on into the next split (decode_tasks.py). Eight compute,
 a split at a time (here). Four count finished splits and merge those of a sequence, in order, once all are there
 (decode_merge.py)."""
 from triton.experimental import gluon
@@ -10,8 +10,8 @@ from triton.language.extra.cuda import gdc_launch_dependents
 
 from blocks import SWIZZLED, boxes_of
 from decode_merge import MERGE_WARPS, merge, store_rows
-from decode_tasks import (KEYS, KV_HEAD, PARTIAL, ROW, SLOTS, SPLIT, SPLITS, SPLIT_WORDS, TASKS, advance, produce,
-                          task_word, wait_unless_idle)
+from decode_tasks import (KEYS, KV_HEAD, PARTIAL, PRODUCERS, ROW, SLOTS, SPLIT, SPLITS, SPLIT_WORDS, TASKS, advance,
+                          produce, task_word, wait_unless_idle)
 from rules import BLOCK_KEYS, SPLIT_BLOCKS, inverse, next_max, rescale, weight
 
 ROWS = gl.constexpr(16)  # of a tile: query heads
@@ -126,7 +126,7 @@ def decode(plan, split_words, q, keys, values, out, out_f32, partial_rules, part
     stored = mbarrier.allocate_mbarrier(batch=SLOTS)
     merged = mbarrier.allocate_mbarrier(batch=SLOTS)
     for stage in gl.static_range(STAGES):
-        mbarrier.init(full.index(stage), count=1)
+        mbarrier.init(full.index(stage), count=PRODUCERS)
         mbarrier.init(empty.index(stage), count=1)
     for slot in gl.static_range(SLOTS):
         mbarrier.init(dealt.index(slot), count=1)
@@ -140,5 +140,7 @@ def decode(plan, split_words, q, keys, values, out, out_f32, partial_rules, part
         (merge, (out, out_f32, partial_rules, partial_sums, counters, tasks, dealt, stored, merged, count, heads,
                  kv_heads, HEAD_DIM)),
         (produce, (plan, split_words, keys, values, queue, boxes, full, empty, tasks, dealt, merged, count, kv_heads,
-                   page_shift, STAGES, HEAD_DIM)),
-    ], [MERGE_WARPS, 1], [104, 56])
+                   page_shift, STAGES, HEAD_DIM, 0)),
+        (produce, (plan, split_words, keys, values, queue, boxes, full, empty, tasks, dealt, merged, count, kv_heads,
+                   page_shift, STAGES, HEAD_DIM, 1)),
+    ], [MERGE_WARPS, 1, 1], [104, 56, 56])
