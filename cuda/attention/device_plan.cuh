@@ -28,11 +28,13 @@ inline int hopper_multiprocessors(const std::string& backend) {
 
 class DevicePlan {
  public:
-  /// An empty plan. @param spare decode records that a kernel may read beyond the last one @param tile_rows of prefill
-  DevicePlan(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int spare, int tile_rows = kTileRows)
+  /// An empty plan. @param spare decode records that a kernel may read beyond the last one
+  /// @param tile_rows, max_shares see PlanLayout
+  DevicePlan(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int spare, int tile_rows = kTileRows,
+             int max_shares = 0)
       : kv_(kv),
         limits_(limits),
-        layout_(kv, heads, limits, tile_rows),
+        layout_(kv, heads, limits, tile_rows, max_shares),
         words_(CudaMemory::kDevice, layout_.words + int64_t(spare) * layout_.split_words),
         staging_{{CudaMemory::kPinned, layout_.words}, {CudaMemory::kPinned, layout_.words}} {
     CUDA_CHECK(cudaMemset(words_.data(), 0, PlanLayout::kHeaderWords * sizeof(int32_t)));
@@ -50,6 +52,8 @@ class DevicePlan {
     upload(0, PlanLayout::kHeaderWords + int64_t(plan_.splits) * layout_.split_words);
     upload(layout_.tiles_at, int64_t(plan_.tiles) * int64_t(sizeof(PrefillTile) / sizeof(int32_t)));
     upload(layout_.pages_at, plan_.pages);
+    upload(layout_.pieces_at, int64_t(plan_.pieces) * int64_t(sizeof(PrefillPiece) / sizeof(int32_t)));
+    upload(layout_.shares_at, plan_.shares > 0 ? plan_.shares + 1 : 0);
     copied_[turn_].record(stream);
     if (std::getenv("DETINFER_PRINT_PLAN") != nullptr) {
       std::fputs(plan_text(layout_, plan_, from).c_str(), stderr);
@@ -62,6 +66,10 @@ class DevicePlan {
   /// In device memory: the header and the decode records.
   const int32_t* words() const { return words_.data(); }
   const PrefillTile* tiles() const { return reinterpret_cast<const PrefillTile*>(words_.data() + layout_.tiles_at); }
+  const PrefillPiece* pieces() const {
+    return reinterpret_cast<const PrefillPiece*>(words_.data() + layout_.pieces_at);
+  }
+  const int32_t* shares() const { return words_.data() + layout_.shares_at; }
   const int32_t* pages() const { return words_.data() + layout_.pages_at; }
 
  private:

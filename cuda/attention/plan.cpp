@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "attention/shares.h"
 #include "core/error.h"
 
 namespace detinfer {
@@ -13,9 +14,6 @@ int ceil_div(int a, int b) { return (a + b - 1) / b; }
 [[noreturn]] void over_limit(const char* what, int64_t limit) {
   throw Error(ErrorCode::kInvalidRequest, "attention: a step may hold at most " + std::to_string(limit) + " " + what);
 }
-
-/// Blocks of keys that a tile reads.
-int blocks_of(const PrefillTile& tile) { return ceil_div(tile.start + tile.positions, kBlockKeys); }
 
 int pages_of(const AttentionSlice& slice, const PagedKvLayout& kv) {
   return ceil_div(slice.start + slice.rows, kv.page_size);
@@ -46,7 +44,10 @@ void add_splits(const PlanLayout& layout, const PagedKvLayout& kv, const Attenti
 
 }  // namespace
 
-PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int tile_rows) {
+int blocks_of(const PrefillTile& tile) { return ceil_div(tile.start + tile.positions, kBlockKeys); }
+
+PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int tile_rows, int max_shares)
+    : max_shares(max_shares) {
   pages_per_split = std::max(1, kSplitKeys / kv.page_size);
   split_words = ceil_div(kSplitWords + pages_per_split, 4) * 4;
   while ((1 << page_shift) < kv.page_size) ++page_shift;
@@ -57,6 +58,12 @@ PlanLayout::PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits
   tiles_at = kHeaderWords + int64_t(max_splits) * split_words;
   pages_at = tiles_at + int64_t(max_tiles) * int64_t(sizeof(PrefillTile) / sizeof(int32_t));
   words = pages_at + int64_t(limits.slices) * limits.pages_per_slice;
+  if (max_shares == 0) return;
+  pieces_at = (words + 3) / 4 * 4;
+  // A share ends with a cut at most.
+  const int64_t max_pieces = int64_t(max_tiles) * kv.kv_heads + max_shares;
+  shares_at = pieces_at + max_pieces * int64_t(sizeof(PrefillPiece) / sizeof(int32_t));
+  words = shares_at + max_shares + 1;
 }
 
 AttentionPlan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
@@ -88,6 +95,11 @@ AttentionPlan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const
   }
   std::stable_sort(tiles, tiles + plan.tiles,
                    [](const PrefillTile& a, const PrefillTile& b) { return blocks_of(a) > blocks_of(b); });
+  if (layout.max_shares > 0) {
+    plan.shares = share_out(tiles, plan.tiles, kv.kv_heads, layout.tile_positions, layout.max_shares,
+                            reinterpret_cast<PrefillPiece*>(buffer + layout.pieces_at), buffer + layout.shares_at);
+    if (plan.shares > 0) plan.pieces = buffer[layout.shares_at + plan.shares];
+  }
   buffer[0] = plan.splits;
   buffer[1] = plan.tiles;
   buffer[2] = buffer[3] = 0;
@@ -109,6 +121,7 @@ std::string plan_text(const PlanLayout& layout, const AttentionPlan& plan, const
     text << "  rows " << tiles[i].row << " + " << tiles[i].positions << " at position " << tiles[i].start << ", "
          << blocks_of(tiles[i]) << " blocks\n";
   }
+  if (plan.shares > 0) text << "  in " << plan.shares << " shares of " << plan.pieces << " pieces\n";
   return text.str();
 }
 

@@ -42,16 +42,28 @@ struct DecodeSplit {
   int32_t position;
 };
 
+/// Consecutive blocks of keys of a tile, for one KV head.
+struct PrefillPiece {
+  PrefillTile tile;
+  int32_t kv_head;
+  /// The first block and the one behind the last. Only whole splits lie before and behind a piece.
+  int32_t first;
+  int32_t end;
+  int32_t padding;
+};
+
 constexpr int kSplitWords = int(sizeof(DecodeSplit) / sizeof(int32_t));
 
 /// Sizes and places, in words of 32 bits, within the plan's buffer:
 ///   [0] number of decode splits   [1] number of prefill tiles   [2], [3] unused
 ///   splits at kHeaderWords, then tiles, then pages
+/// and with shares of prefill, pieces and their number before each share
 /// Places depend on the limits alone, so that a captured graph finds them again.
 struct PlanLayout {
   static constexpr int kHeaderWords = 4;
 
-  PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int tile_rows);
+  /// @param max_shares of prefill; 0 if the kernels always deal whole tiles
+  PlanLayout(const PagedKvLayout& kv, int heads, const AttentionLimits& limits, int tile_rows, int max_shares);
 
   /// Words of a decode record: a DecodeSplit and its pages, a multiple of 4.
   int split_words = 0;
@@ -62,8 +74,11 @@ struct PlanLayout {
   int tile_positions = 0;
   int max_splits = 0;
   int max_tiles = 0;
+  int max_shares = 0;
   int64_t tiles_at = 0;
   int64_t pages_at = 0;
+  int64_t pieces_at = 0;
+  int64_t shares_at = 0;
   int64_t words = 0;
 };
 
@@ -71,6 +86,9 @@ struct PlanLayout {
 struct AttentionPlan {
   int splits = 0;
   int tiles = 0;
+  /// Shares of prefill, and all their pieces. Without any, whole tiles are dealt.
+  int shares = 0;
+  int pieces = 0;
   int rows = 0;
   /// Entries of the list of pages.
   int64_t pages = 0;
@@ -81,6 +99,9 @@ struct AttentionPlan {
 /// @throws Error kInvalidRequest if the step exceeds the limits
 AttentionPlan make_plan(const PlanLayout& layout, const PagedKvLayout& kv, const AttentionLimits& limits,
                         const AttentionSlice* slices, int count, int32_t* buffer);
+
+/// Blocks of keys that a tile reads.
+int blocks_of(const PrefillTile& tile);
 
 /// The lists in words, for people.
 std::string plan_text(const PlanLayout& layout, const AttentionPlan& plan, const int32_t* buffer);

@@ -8,6 +8,7 @@
 #include "attention/backend.h"
 #include "core/cuda_check.h"
 #include "core/error.h"
+#include "core/launch.cuh"
 #include "core/thread_pool.h"
 #include "kernels/attention/attention.h"
 #include "tests/cuda/device_buffer.h"
@@ -375,6 +376,20 @@ void other_head_dims(const std::string& backend) {
   }
 }
 
+/// A few tiles more than thread blocks, all equally long: some are cut, and a total is handed on. Twice, since what says
+/// so must be as it was.
+void shared_tiles(const std::string& backend) {
+  for (int dim : {64, 80, 128, 256}) {
+    const Shape shape{16, 8, dim, 32};
+    const int tiles = multiprocessor_count() / shape.kv_heads + 3;
+    const Step step(shape, std::vector<Step::Sequence>(tiles, {1480, 60}), Operands::kNormal, Operands::kNormal,
+                    bf16{0x7F7F}, dim);
+    OnGpu gpu(backend, step);
+    const std::vector<bf16> expected = step.on_cpu();
+    for (int run : {1, 2}) check_same(gpu.run(step.slices), expected, "run " + std::to_string(run) + ", " + shape.text());
+  }
+}
+
 /// What scripts/sanitize.mjs runs: prefill and decoding, splits of one sequence and of none, in both head dimensions.
 void small_case(const std::string& backend) {
   for (const Shape& shape : {Shape{6, 2, 128, 16}, Shape{10, 1, 64, 256}}) {
@@ -417,6 +432,7 @@ constexpr char kFa3[] = "fa3", kFlashinfer[] = "flashinfer", kTriton[] = "triton
 std::vector<Test> flashinfer_tests() {
   std::vector<Test> tests = tests_of_backend<kFlashinfer>();
   tests.push_back({"every head_dim equals the CPU", [] { other_head_dims(kFlashinfer); }});
+  tests.push_back({"shared tiles equal the CPU", [] { shared_tiles(kFlashinfer); }});
   return tests;
 }
 

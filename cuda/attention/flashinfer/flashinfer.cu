@@ -34,9 +34,14 @@ class FlashinferAttention : public AttentionBackend {
         heads_(heads),
         columns_(columns_of(kv.head_dim)),
         // A block may look one round past the last decode record before it knows that there is none.
-        plan_(kv, heads, limits, hopper_multiprocessors("flashinfer"), tile_rows_of(columns_)),
+        plan_(kv, heads, limits, hopper_multiprocessors("flashinfer"), tile_rows_of(columns_),
+              multiprocessor_count()),
         splits_(kv, heads, limits),
-        totals_(CudaMemory::kDevice, int64_t(multiprocessor_count()) * total_floats_of(columns_)) {}
+        totals_(CudaMemory::kDevice, int64_t(multiprocessor_count()) * total_floats_of(columns_)),
+        handed_(CudaMemory::kDevice, int64_t(multiprocessor_count()) * flashinfer::kPrefillWarps) {
+    CUDA_CHECK(cudaMemset(handed_.data(), 0, size_t(multiprocessor_count()) * flashinfer::kPrefillWarps * sizeof(int)));
+    CUDA_CHECK(cudaDeviceSynchronize());
+  }
 
   void plan(const AttentionSlice* slices, int count, cudaStream_t stream) override {
     plan_.make(slices, count, stream);
@@ -61,6 +66,9 @@ class FlashinferAttention : public AttentionBackend {
     flashinfer::PrefillArgs args;
     args.tiles = plan_.tiles();
     args.tile_count = plan_.planned().tiles;
+    args.pieces = plan_.pieces();
+    args.shares = plan_.shares();
+    args.share_count = plan_.planned().shares;
     args.pages = plan_.pages();
     args.q = rope.q;
     args.keys = rope.keys;
@@ -76,6 +84,7 @@ class FlashinferAttention : public AttentionBackend {
     args.page_shift = plan_.layout().page_shift;
     args.scale = attention_scale(kv_.head_dim);
     args.totals = totals_.data();
+    args.handed = handed_.data();
     return args;
   }
 
@@ -85,6 +94,7 @@ class FlashinferAttention : public AttentionBackend {
   DevicePlan plan_;
   SplitWorkspace splits_;
   CudaArray<float> totals_;
+  CudaArray<int> handed_;
 };
 
 }  // namespace

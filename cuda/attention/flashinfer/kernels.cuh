@@ -12,6 +12,10 @@ struct PrefillArgs {
   /// As many as were planned at the launch.
   const PrefillTile* tiles;
   int tile_count;
+  /// With shares, a thread block computes the pieces shares[block] … shares[block + 1] - 1 instead of whole tiles.
+  const PrefillPiece* pieces;
+  const int32_t* shares;
+  int share_count;
   /// The list that a tile's `pages` points into.
   const int32_t* pages;
   const bf16* q;
@@ -31,8 +35,11 @@ struct PrefillArgs {
   /// log2 of the page size.
   int page_shift;
   float scale;
-  /// What shared memory has no room for, of the totals of a tile's finished splits: total_floats() for each block.
+  /// Totals of finished splits, total_floats() for each block: what shared memory has no room for of the block's own,
+  /// and one that it hands on to the next block.
   float* totals;
+  /// Whether a block's warps have handed theirs on, [block][warp]; all 0 between launches.
+  int* handed;
 };
 
 /// For at least one tile. @tparam D columns in shared memory: 64, 128 or 256, at least head_dim
@@ -44,6 +51,8 @@ template <int D>
 int tile_rows();
 template <int D>
 int total_floats();
+/// Elements of `handed` for each thread block.
+constexpr int kPrefillWarps = 8;
 
 /// Takes its part of the plan from the device, and the number of blocks depends on the device alone, so that the launch
 /// can stand in a graph.

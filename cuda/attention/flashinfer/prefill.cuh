@@ -1,71 +1,84 @@
-// A tile, by a warp that takes some of its rows against all keys that they see.
+// A piece of a tile, by a warp that takes some of the rows against all of the piece's keys that they see.
 #pragma once
 
-#include "attention/flashinfer/rows.cuh"
+#include "attention/flashinfer/totals.cuh"
 
 namespace detinfer::flashinfer {
 
-template <int D>
-class Prefill : Rows<D> {
-  using Base = Rows<D>;
+template <int D, bool kShared>
+class Prefill : Totals<D, kShared> {
+  using Base = Totals<D, kShared>;
   using S = Shared<D>;
   using Base::args_, Base::first_row_, Base::kColumnTiles, Base::kKeyTiles, Base::kTiles, Base::max_, Base::memory_;
   using Base::in_quad, Base::lane, Base::out_, Base::quad, Base::query, Base::ring_, Base::scores_, Base::sums_;
+  using Base::hand_on, Base::row_of, Base::take_over, Base::total_piece, Base::total_rules;
   static constexpr int kSplitBlocks = kSplitKeys / kBlockKeys;
 
  public:
   using Base::Base;
 
-  /// Computes all tiles of the thread block.
+  /// Computes the thread block's share.
   __device__ __forceinline__ void run() {
 #pragma unroll 1
     for (int n = 0;; ++n) {
-      const DealtTile dealt = deal(args_, n);
-      if (dealt.blocks == 0) return;
-      run_tile(dealt);
+      const PrefillPiece piece = deal<kShared>(args_, n);
+      if (piece.end == 0) return;
+      run_piece(piece, n);
     }
   }
 
  private:
-  /// Row within the tile of this thread's elements h and h + 2 of row tile n.
-  __device__ __forceinline__ int row_of(int n, int h) const { return first_row_ + n * 8 + 2 * in_quad() + h; }
   /// Position of a row, counted from the tile's first one. The quotient is exact for any group up to 16.
   __device__ __forceinline__ int offset(int row) const { return row * args_.group_inverse >> 16; }
   __device__ __forceinline__ int position(int n, int h) const { return start_ + offset(row_of(n, h)); }
 
-  __device__ __forceinline__ int rows_of(const DealtTile& dealt) const { return dealt.tile.positions * args_.group; }
+  __device__ __forceinline__ int rows_of(const PrefillPiece& piece) const { return piece.tile.positions * args_.group; }
 
-  __device__ __forceinline__ void run_tile(const DealtTile& dealt) {
-    start_ = dealt.tile.start;
-    const int rows = rows_of(dealt);
+  /// @param n its number in the share
+  __device__ __forceinline__ void run_piece(const PrefillPiece& piece, int n) {
+    start_ = piece.tile.start;
+    const int rows = rows_of(piece);
     // Blocks that the warp's last row sees, and those that all of its rows see to their ends.
     const int last_position = start_ + offset(min(first_row_ + kWarpRows<D> - 1, rows - 1));
-    const int own = first_row_ < rows ? last_position / kBlockKeys + 1 : 0;
-    const int whole = min((start_ + offset(first_row_) + 1) / kBlockKeys, own);
-    if (own > 0) load_queries(dealt);
+    const int blocks = first_row_ < rows ? last_position / kBlockKeys + 1 : 0;
+    const int whole = min((start_ + offset(first_row_) + 1) / kBlockKeys, blocks);
+    const int own_end = kShared ? max(min(blocks, piece.end), piece.first) : blocks;
+    if (own_end > piece.first) {
+      load_queries(piece);
+      if (piece.first > 0) take_over();
+    }
 #pragma unroll 1
-    for (int j = 0; j < own; ++j) {
+    for (int j = piece.first; j < own_end; ++j) {
       const bool fresh = j % kSplitBlocks == 0;
       Base::compute_scores();
       if (j >= whole) mask(j * kBlockKeys);
       move_maxima(fresh, j * kBlockKeys);
       Base::add_values();
-      if (j % kSplitBlocks == kSplitBlocks - 1 && j < own - 1) set_aside(j >= kSplitBlocks);
+      if (j % kSplitBlocks == kSplitBlocks - 1 && j < blocks - 1) set_aside(j >= kSplitBlocks);
     }
-    if (own > 0) finish(dealt, own);
+    if (own_end > piece.first) {
+      if (own_end < blocks) {
+        hand_on();
+      } else if constexpr (kShared) {
+        // Read again: no register is left to keep it.
+        finish(deal<kShared>(args_, n), blocks);
+      } else {
+        finish(piece, blocks);
+      }
+    }
     // Blocks that only other warps see.
 #pragma unroll 1
-    for (int n = 2 * own; n < 2 * dealt.blocks; ++n) {
+    for (int n = 2 * own_end; n < 2 * piece.end; ++n) {
       ring_.feed();
       ring_.release();
     }
   }
 
   /// Row, in units of head_dim, of q and out that a tile's row has.
-  __device__ __forceinline__ int64_t head_of(const DealtTile& dealt, int row) const {
+  __device__ __forceinline__ int64_t head_of(const PrefillPiece& piece, int row) const {
     const int position = offset(row);
-    const int head = dealt.kv_head * args_.group + row - position * args_.group;
-    return int64_t(dealt.tile.row + position) * args_.heads + head;
+    const int head = piece.kv_head * args_.group + row - position * args_.group;
+    return int64_t(piece.tile.row + position) * args_.heads + head;
   }
   /// f(row, unit of 16 bytes) for all of the warp's rows, the lanes side by side.
   template <class Function>
@@ -78,11 +91,11 @@ class Prefill : Rows<D> {
   }
 
   /// The warp's rows, once it has stored those of the last tile from the same place.
-  __device__ __forceinline__ void load_queries(const DealtTile& dealt) const {
-    const int rows = rows_of(dealt);
+  __device__ __forceinline__ void load_queries(const PrefillPiece& piece) const {
+    const int rows = rows_of(piece);
     __syncwarp();
     for_each_unit([&](int row, int unit) {
-      const int64_t head = head_of(dealt, min(row, rows - 1));
+      const int64_t head = head_of(piece, min(row, rows - 1));
       copy_16(Base::shared_ + query(row, unit), args_.q + head * args_.head_dim + unit * 8);
     });
     wait_for_copies();
@@ -147,6 +160,11 @@ class Prefill : Rows<D> {
     }
   }
 
+  /// The split's sum of weights in the row of this thread's elements h and h + 2 of row tile n.
+  __device__ __forceinline__ float sum(int n, int h) const {
+    return __shfl_sync(~0u, sums_[n], (2 * in_quad() + h) * 4);
+  }
+
   /// Moves the running maxima and brings the sums to them, or starts those of a split.
   __device__ __forceinline__ void move_maxima(bool fresh, int first_key) {
     float largest[kTiles][2];
@@ -169,18 +187,21 @@ class Prefill : Rows<D> {
     share_largest(largest);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
+      float factor[2];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const float old_max = max_[n][h];
         max_[n][h] = next_max(old_max, largest[n][h] * args_.scale);
-        const float factor = rescale(old_max, max_[n][h]);
-        sums_[n][h] = sums_[n][h] * factor;
+        factor[h] = rescale(old_max, max_[n][h]);
 #pragma unroll
         for (int m = 0; m < kColumnTiles; ++m) {
-          out_[m][n][h] = out_[m][n][h] * factor;
-          out_[m][n][h + 2] = out_[m][n][h + 2] * factor;
+          out_[m][n][h] = out_[m][n][h] * factor[h];
+          out_[m][n][h + 2] = out_[m][n][h + 2] * factor[h];
         }
       }
+      // The sum's row is another one.
+      const float even = __shfl_sync(~0u, factor[0], quad() / 2), odd = __shfl_sync(~0u, factor[1], quad() / 2);
+      sums_[n] = sums_[n] * (quad() % 2 == 0 ? even : odd);
     }
   }
 
@@ -188,11 +209,11 @@ class Prefill : Rows<D> {
     share_largest(largest);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
+      sums_[n] = 0.0f;
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         // A row that sees nothing of the split gets a maximum against which its weights are 0; its sums are not used.
         max_[n][h] = position(n, h) < first_key ? 0.0f : largest[n][h] * args_.scale;
-        sums_[n][h] = 0.0f;
       }
 #pragma unroll
       for (int m = 0; m < kColumnTiles; ++m) {
@@ -200,21 +221,6 @@ class Prefill : Rows<D> {
         for (int e = 0; e < 4; ++e) out_[m][n][e] = 0.0f;
       }
     }
-  }
-
-  /// Where a piece of the finished splits' sums lies.
-  __device__ __forceinline__ float4* total_piece(int m, int n) const {
-    const int piece = m * kTiles + n;
-    if (piece < S::kSharedPieces) {
-      return reinterpret_cast<float4*>(memory_ + S::kTotals) + piece * kThreads + threadIdx.x;
-    }
-    constexpr int kGlobalPieces = S::kPieces - S::kSharedPieces;
-    auto* const own = reinterpret_cast<float4*>(args_.totals) + blockIdx.x * (kGlobalPieces * kThreads) + threadIdx.x;
-    return own + (piece - S::kSharedPieces) * kThreads;
-  }
-  /// Maximum and sum of the finished splits of two rows: the first one's, then the second one's.
-  __device__ __forceinline__ float4* total_rules(int n) const {
-    return reinterpret_cast<float4*>(memory_ + S::kRules + row_of(n, 0) * 8);
   }
 
   /// Merges the split that has ended into the total.
@@ -226,8 +232,8 @@ class Prefill : Rows<D> {
       const float merged[2] = {fmaxf(rules.x, max_[n][0]), fmaxf(rules.z, max_[n][1])};
       const float total_weight[2] = {rescale(rules.x, merged[0]), rescale(rules.z, merged[1])};
       const float split_weight[2] = {rescale(max_[n][0], merged[0]), rescale(max_[n][1], merged[1])};
-      rules = make_float4(merged[0], __fmaf_rn(sums_[n][0], split_weight[0], rules.y * total_weight[0]), merged[1],
-                          __fmaf_rn(sums_[n][1], split_weight[1], rules.w * total_weight[1]));
+      rules = make_float4(merged[0], __fmaf_rn(sum(n, 0), split_weight[0], rules.y * total_weight[0]), merged[1],
+                          __fmaf_rn(sum(n, 1), split_weight[1], rules.w * total_weight[1]));
       __syncwarp();
       if (quad() == 0) *total_rules(n) = rules;
 #pragma unroll
@@ -245,7 +251,7 @@ class Prefill : Rows<D> {
   }
 
   /// Merges the total and the last split into out_ and sums_. Rows before the split's first key keep the total.
-  __device__ __forceinline__ void merge_last(int first_key) {
+  __device__ __forceinline__ void merge_last(int first_key, float (&sums)[kTiles][2]) {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
       const float4 rules = *total_rules(n);
@@ -258,8 +264,8 @@ class Prefill : Rows<D> {
         const float merged = fmaxf(total_max[h], max_[n][h]);
         total_weight[h] = rescale(total_max[h], merged);
         split_weight[h] = rescale(max_[n][h], merged);
-        const float sum = __fmaf_rn(sums_[n][h], split_weight[h], total_sum[h] * total_weight[h]);
-        sums_[n][h] = sees[h] ? sum : total_sum[h];
+        const float merged_sum = __fmaf_rn(sums[n][h], split_weight[h], total_sum[h] * total_weight[h]);
+        sums[n][h] = sees[h] ? merged_sum : total_sum[h];
       }
 #pragma unroll
       for (int m = 0; m < kColumnTiles; ++m) {
@@ -275,18 +281,23 @@ class Prefill : Rows<D> {
     }
   }
 
-  /// The last merge, the division and the stores. @param own blocks of the warp
-  __device__ __forceinline__ void finish(const DealtTile& dealt, int own) {
-    const int rows = rows_of(dealt);
-    if (own > kSplitBlocks) merge_last((own - 1) / kSplitBlocks * kSplitKeys);
+  /// The last merge, the division and the stores. @param blocks that the warp's last row sees
+  __device__ __forceinline__ void finish(const PrefillPiece& piece, int blocks) {
+    const int rows = rows_of(piece);
     float inverse[kTiles][2];
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
-      for (int h = 0; h < 2; ++h) inverse[n][h] = __fdiv_rn(1.0f, sums_[n][h]);
+      for (int h = 0; h < 2; ++h) inverse[n][h] = sum(n, h);
+    }
+    if (blocks > kSplitBlocks) merge_last((blocks - 1) / kSplitBlocks * kSplitKeys, inverse);
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) inverse[n][h] = __fdiv_rn(1.0f, inverse[n][h]);
     }
     if (args_.out_f32 != nullptr) {
-      store_f32(dealt, rows, inverse);
+      store_f32(piece, rows, inverse);
       return;
     }
     // Through the place of the warp's queries, so that whole rows are stored.
@@ -308,19 +319,20 @@ class Prefill : Rows<D> {
     __syncwarp();
     for_each_unit([&](int row, int unit) {
       if (row >= rows) return;
-      *reinterpret_cast<uint4*>(args_.out + head_of(dealt, row) * args_.head_dim + unit * 8) =
+      *reinterpret_cast<uint4*>(args_.out + head_of(piece, row) * args_.head_dim + unit * 8) =
           *reinterpret_cast<const uint4*>(memory_ + query(row, unit));
     });
   }
 
-  __device__ __forceinline__ void store_f32(const DealtTile& dealt, int rows, const float (&inverse)[kTiles][2]) const {
+  __device__ __forceinline__ void store_f32(const PrefillPiece& piece, int rows,
+                                            const float (&inverse)[kTiles][2]) const {
 #pragma unroll
     for (int n = 0; n < kTiles; ++n) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const int row = row_of(n, h);
         if (row >= rows) continue;
-        float* const to = args_.out_f32 + head_of(dealt, row) * args_.head_dim + quad();
+        float* const to = args_.out_f32 + head_of(piece, row) * args_.head_dim + quad();
 #pragma unroll
         for (int m = 0; m < kColumnTiles; ++m) {
           if (16 * m >= args_.head_dim) continue;

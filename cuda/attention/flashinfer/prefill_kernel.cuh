@@ -7,7 +7,7 @@
 
 namespace detinfer::flashinfer {
 
-template <int D>
+template <int D, bool kShared>
 __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_constant__ PrefillArgs args) {
   extern __shared__ __align__(128) uint8_t memory[];
   let_next_start();
@@ -27,17 +27,24 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_kernel(const __grid_const
   }
   __syncthreads();
   wait_for_inputs();
-  Prefill<D>(args, memory).run();
+  Prefill<D, kShared>(args, memory).run();
+}
+
+template <int D, bool kShared>
+void launch_prefill_blocks(int blocks, const PrefillArgs& args, cudaStream_t stream) {
+  static const cudaError_t has_room = cudaFuncSetAttribute(
+      prefill_kernel<D, kShared>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shared<D>::kBytes);
+  CUDA_CHECK(has_room);
+  launch(prefill_kernel<D, kShared>, blocks, kThreads, Shared<D>::kBytes, stream, args);
 }
 
 template <int D>
 void launch_prefill(const PrefillArgs& args, cudaStream_t stream) {
-  static const int most_blocks = [] {
-    CUDA_CHECK(cudaFuncSetAttribute(prefill_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, Shared<D>::kBytes));
-    return multiprocessor_count();
-  }();
-  const int blocks = std::min(most_blocks, args.tile_count * args.kv_heads);
-  launch(prefill_kernel<D>, blocks, kThreads, Shared<D>::kBytes, stream, args);
+  if (args.share_count > 0) {
+    launch_prefill_blocks<D, true>(args.share_count, args, stream);
+  } else {
+    launch_prefill_blocks<D, false>(std::min(multiprocessor_count(), args.tile_count * args.kv_heads), args, stream);
+  }
 }
 
 template <int D>
@@ -47,7 +54,7 @@ int tile_rows() {
 
 template <int D>
 int total_floats() {
-  return (Shared<D>::kPieces - Shared<D>::kSharedPieces) * kThreads * 4;
+  return Shared<D>::kTotalPieces * kThreads * 4;
 }
 
 }  // namespace detinfer::flashinfer

@@ -9,7 +9,8 @@
 
 namespace detinfer::flashinfer {
 
-template <int D>
+/// @tparam kShared whether the thread block has a share, see deal()
+template <int D, bool kShared>
 class Rows {
  public:
   __device__ __forceinline__ Rows(const PrefillArgs& args, uint8_t* memory)
@@ -23,7 +24,7 @@ class Rows {
   using S = Shared<D>;
   static constexpr int kTiles = kRowTiles<D>, kKeyTiles = kBlockKeys / 16, kColumnTiles = D / 16;
   /// Left operands that are held at a time: all but one are on their way.
-  static constexpr int kDeep = 3;
+  static constexpr int kDeep = 2;
 
   __device__ __forceinline__ static int lane() { return threadIdx.x % 32; }
   __device__ __forceinline__ static int quad() { return threadIdx.x % 32 / 4; }
@@ -65,7 +66,7 @@ class Rows {
       const int k = step / kKeyTiles, m = step % kKeyTiles;
       if (step + kDeep - 1 < kSteps) load_left(a[(step + kDeep - 1) % kDeep], step + kDeep - 1);
       if (m == kKeyTiles / 2 && k + 1 < D / 16) load_right(q[(k + 1) % 2], queries, k + 1);
-      if (step == kSteps / 2) ring_.feed();
+      if (step == kSteps / 8) ring_.feed();
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
         if (k == 0) {
@@ -87,9 +88,16 @@ class Rows {
     w[1] = transpose(pack_bf16(x[2], x[3]));
   }
 
+  /// Adds the weights of two tiles of rows, of which the second may not be there. Here rows are the 16 of an
+  /// accumulator: a left operand lies in registers like two right ones.
+  __device__ __forceinline__ static void add_weights(float (&sums)[4], const uint32_t (&w)[kTiles][2], int n) {
+    constexpr uint32_t kOnes = 0x3F803F80;
+    const bool two = n + 1 < kTiles;
+    mma_m16n8k16(sums, {w[n][0], two ? w[n + 1][0] : 0, w[n][1], two ? w[n + 1][1] : 0}, kOnes, kOnes);
+  }
+
   /// Adds the weights and their products with the values in the ring's next stage. Weights are computed 16 keys ahead.
   __device__ __forceinline__ void add_values() {
-    constexpr uint32_t kOnes[4] = {0x3F803F80, 0x3F803F80, 0x3F803F80, 0x3F803F80};
     constexpr int kSteps = kKeyTiles * kColumnTiles, kEvery = kColumnTiles / kTiles;
     const int matrix = lane() / 8;
     uint32_t w[2][kTiles][2], a[kDeep][4];
@@ -101,11 +109,11 @@ class Rows {
       const int m = step % kColumnTiles;
       load_matrices_transposed(a, (values ^ m % 4 * 32) + m / 4 * 128 + step / kColumnTiles * 16 * S::kRow);
     };
-    float sums[kTiles][4];
+    float sums[kTiles / 2 + kTiles % 2][4];
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) sums[n][e] = sums_[n][e % 2];
+    for (int n = 0; n < kTiles; n += 2) {
+      sums[n / 2][0] = sums[n / 2][1] = sums_[n];
+      sums[n / 2][2] = sums[n / 2][3] = n + 1 < kTiles ? sums_[n + 1] : 0.0f;
     }
 #pragma unroll
     for (int step = 0; step < kDeep - 1; ++step) load_left(a[step], step);
@@ -113,7 +121,7 @@ class Rows {
     for (int step = 0; step < kSteps; ++step) {
       const int k = step / kColumnTiles, m = step % kColumnTiles;
       if (step + kDeep - 1 < kSteps) load_left(a[(step + kDeep - 1) % kDeep], step + kDeep - 1);
-      if (step == kSteps / 2) ring_.feed();
+      if (step == kSteps / 8) ring_.feed();
       if (m % kEvery == 0 && m / kEvery < kTiles && k + 1 < kKeyTiles) {
         weigh(w[(k + 1) % 2][m / kEvery], k + 1, m / kEvery);
       }
@@ -121,11 +129,11 @@ class Rows {
       for (int n = 0; n < kTiles; ++n) mma_m16n8k16(out_[m][n], a[step % kDeep], w[k % 2][n][0], w[k % 2][n][1]);
       if (m == kColumnTiles - 1) {
 #pragma unroll
-        for (int n = 0; n < kTiles; ++n) mma_m16n8k16(sums[n], kOnes, w[k % 2][n][0], w[k % 2][n][1]);
+        for (int n = 0; n < kTiles; n += 2) add_weights(sums[n / 2], w[k % 2], n);
       }
     }
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n) sums_[n][0] = sums[n][0], sums_[n][1] = sums[n][1];
+    for (int n = 0; n < kTiles; ++n) sums_[n] = sums[n / 2][n % 2 * 2];
     ring_.release();
   }
 
@@ -133,9 +141,11 @@ class Rows {
   uint8_t* const memory_;
   const uint32_t shared_;
   const int first_row_;
-  Ring<D> ring_;
+  Ring<D, kShared> ring_;
   float scores_[kKeyTiles][kTiles][4];
-  float out_[kColumnTiles][kTiles][4], sums_[kTiles][2];
+  float out_[kColumnTiles][kTiles][4];
+  /// Sum of the weights of row lane / 4 of each tile of rows.
+  float sums_[kTiles];
   float max_[kTiles][2];
 };
 
