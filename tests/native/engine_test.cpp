@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/thread_pool.h"
 #include "engine/loader.h"
+#include "engine/slice.h"
 #include "device/cpu_ops.h"
 #include "models/model.h"
 #include "tests/native/gate_up.h"
@@ -153,11 +154,42 @@ void config_errors_name_the_key() {
            std::string("config.json: flag is \"yes\"; it must be true or false"));
 }
 
+/// Bits of a mask's last word that stand for no token allow nothing.
+void masks_must_allow_a_token() {
+  const int32_t token = 1, page = 0;
+  ForwardSlice slice;
+  slice.tokens = &token;
+  slice.token_count = 1;
+  slice.pages = &page;
+  slice.page_count = 1;
+  SliceLimits limits;
+  limits.context_length = limits.page_size = 16;
+  limits.pages = 1;
+  for (int vocab : {5, 32, 33, 64, 100}) {
+    limits.vocab_size = vocab;
+    std::vector<uint32_t> mask((vocab + 31) / 32);
+    SampleSpec& sample = slice.sample.emplace();
+    sample.args.allowed = mask.data();
+    sample.allowed_words = int(mask.size());
+    for (int bit = 0; bit < 32 * int(mask.size()); ++bit) {
+      mask[bit / 32] = uint32_t(1) << bit % 32;
+      if (bit < vocab) {
+        check_slices({slice}, limits);
+      } else {
+        CHECK_EQ(MESSAGE_OF(Error, check_slices({slice}, limits)),
+                 std::string("slice 0 has a mask that allows no token"));
+      }
+      mask[bit / 32] = 0;
+    }
+  }
+}
+
 }  // namespace
 
 extern const TestTable kEngineTests = {
     "engine",
-    {{"dummy weights follow their recipe", dummy_weights_follow_their_recipe},
+    {{"masks must allow a token", masks_must_allow_a_token},
+     {"dummy weights follow their recipe", dummy_weights_follow_their_recipe},
      {"dummy weights have the declared distribution", dummy_weights_have_the_declared_distribution},
      {"fnv hash is the published one", fnv_hash_is_the_published_one},
      {"fused matrices hold their parts", fused_matrices_hold_their_parts},
