@@ -1,5 +1,4 @@
-// Between JavaScript values and the engine's types. Typed arrays are read in place: what is made from them is valid as
-// long as the JavaScript object lives.
+// Between JavaScript values and the engine's types, but for the slices of a step (step_reader.h).
 #pragma once
 
 #include <napi.h>
@@ -21,11 +20,8 @@ ConfigMap to_config(const Napi::Object& object);
 std::vector<std::string> to_files(const Napi::Object& weights);
 std::vector<SafetensorsEntry> to_entries(const Napi::Object& weights);
 
-/// NativeSlice[] of lib/engine/native.ts.
-std::vector<ForwardSlice> to_slices(const Napi::Array& slices);
-
-/// NativeResult[] of lib/engine/native.ts.
-Napi::Array to_results(Napi::Env env, const std::vector<SliceResult>& results);
+/// NativeResults of lib/engine/native.ts.
+Napi::Object to_results(Napi::Env env, const std::vector<SliceResult>& results);
 
 /// A typed array with the values. @tparam Array such as Napi::Float32Array
 template <class Array, class T>

@@ -2,6 +2,7 @@
 
 #include "addon/convert.h"
 #include "addon/device.h"
+#include "addon/step_reader.h"
 #include "engine/dummy_weights.h"
 #include "engine/safetensors.h"
 
@@ -89,7 +90,7 @@ void NativeEngine::allocate_cache(const Napi::CallbackInfo& info) {
 }
 
 void NativeEngine::submit(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { engine().submit(to_slices(info[0].As<Napi::Array>())); });
+  guarded(info.Env(), [&] { engine().submit(read_step(info[0].As<Napi::Object>())); });
 }
 
 Napi::Value NativeEngine::collect(const Napi::CallbackInfo& info) {
@@ -98,7 +99,7 @@ Napi::Value NativeEngine::collect(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeEngine::logits(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
-    return to_array<Napi::Float32Array>(info.Env(), engine().logits(to_slices(info[0].As<Napi::Array>())));
+    return to_array<Napi::Float32Array>(info.Env(), engine().logits(read_step(info[0].As<Napi::Object>())));
   });
 }
 

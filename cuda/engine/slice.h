@@ -15,6 +15,8 @@ struct ReportSpec {
   int top = 0;
   const int32_t* token_ids = nullptr;
   int token_id_count = 0;
+
+  bool is_empty() const { return top == 0 && token_id_count == 0; }
 };
 
 struct ScoreSpec {
@@ -59,7 +61,7 @@ struct Report {
 
 struct SliceResult {
   int32_t token = -1;
-  /// One row; there if the slice draws.
+  /// One row; there if the slice draws and asks for one.
   std::optional<Report> sampled;
   /// There if the slice is scored.
   std::optional<Report> scored;

@@ -69,7 +69,7 @@ const std::vector<SliceResult>& Submission::finish(Ops& ops) {
   for (const Call& call : calls_) {
     ops.deliver_rows(call.id, requests_.data() + call.first, call.count);
     for (int i = call.first; i < call.first + call.count; ++i) {
-      *wanted_[i].logprob = requests_[i].logprob;
+      if (wanted_[i].logprob) *wanted_[i].logprob = requests_[i].logprob;
       if (wanted_[i].token) *wanted_[i].token = requests_[i].token;
     }
   }
@@ -96,31 +96,35 @@ void Submission::collect_wanted(const std::vector<ForwardSlice>& slices) {
       for (int t = 0; t < score.target_count; ++t) {
         RowRequest request;
         request.target = score.targets[t];
-        want(first + score.first_row + t, slice, score.report, t, report, request, nullptr);
+        want(first + score.first_row + t, slice, score.report, t, &report, request, nullptr);
       }
     }
     if (slice.sample) {
-      Report& report = make_report(results_[i].sampled, slice.sample->report, 1);
+      const SampleSpec& sample = *slice.sample;
+      Report* report = nullptr;
+      if (sample.logprob || !sample.report.is_empty()) report = &make_report(results_[i].sampled, sample.report, 1);
       RowRequest request;
-      request.sample = &slice.sample->args;
+      request.sample = &sample.args;
       request.drawn_index = int32_t(i);
-      request.sampled_logprob = slice.sample->logprob;
-      want(first + slice.token_count - 1, slice, slice.sample->report, 0, report, request, &results_[i].token);
+      request.sampled_logprob = sample.logprob;
+      want(first + slice.token_count - 1, slice, sample.report, 0, report, request, &results_[i].token);
     }
   }
 }
 
-void Submission::want(int row, const ForwardSlice& slice, const ReportSpec& spec, int index, Report& report,
+void Submission::want(int row, const ForwardSlice& slice, const ReportSpec& spec, int index, Report* report,
                       RowRequest request, int32_t* token) {
   request.logprob_temperature = slice.logprob_temperature;
-  request.top = spec.top;
-  request.token_ids = spec.token_ids;
-  request.token_id_count = spec.token_id_count;
-  request.top_logprobs = report.top_logprobs.data() + int64_t(index) * spec.top;
-  request.top_ids = report.top_ids.data() + int64_t(index) * spec.top;
-  request.token_id_logprobs = report.token_id_logprobs.data() + int64_t(index) * spec.token_id_count;
+  if (report) {
+    request.top = spec.top;
+    request.token_ids = spec.token_ids;
+    request.token_id_count = spec.token_id_count;
+    request.top_logprobs = report->top_logprobs.data() + int64_t(index) * spec.top;
+    request.top_ids = report->top_ids.data() + int64_t(index) * spec.top;
+    request.token_id_logprobs = report->token_id_logprobs.data() + int64_t(index) * spec.token_id_count;
+  }
   requests_.push_back(request);
-  wanted_.push_back({row, report.logprobs.data() + index, token});
+  wanted_.push_back({row, report ? report->logprobs.data() + index : nullptr, token});
 }
 
 }  // namespace detinfer

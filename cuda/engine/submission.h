@@ -59,7 +59,8 @@ class Submission {
   };
 
   void collect_wanted(const std::vector<ForwardSlice>& slices);
-  void want(int row, const ForwardSlice& slice, const ReportSpec& spec, int index, Report& report, RowRequest request,
+  /// @param report null: nothing is asked for but the token
+  void want(int row, const ForwardSlice& slice, const ReportSpec& spec, int index, Report* report, RowRequest request,
             int32_t* token);
 
   std::vector<AttentionSlice> slices_;

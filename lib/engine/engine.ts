@@ -3,14 +3,15 @@ import { availableParallelism } from 'node:os';
 import { DetinferError, ERRORS, type ErrorCode } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
 import type { Device } from '../protocol/server-args.js';
-import { toNative, toResult } from './convert.js';
 import { checkGpus } from './gpu.js';
 import { checkDeviceWeights, devicePages, freeBytes, hostPages, type KvDemand } from './kv-budget.js';
 import { loadAddon } from './load-addon.js';
 import { readModelFolder } from './model-folder.js';
 import type { NativeAddon, NativeEngine, NativeOptions } from './native.js';
 import { checkContextLength, checkOptions, graphMaxBatch, stepTokens, type EngineOptions } from './options.js';
+import { toResults } from './results.js';
 import { readWeightTables } from './safetensors.js';
+import { StepWriter } from './step-writer.js';
 import type { Engine, ForwardSlice, SliceResult } from './types.js';
 
 export type { EngineOptions } from './options.js';
@@ -102,6 +103,7 @@ export class AddonEngine implements Engine {
   readonly info: EngineInfo;
   private readonly addon: NativeAddon;
   private readonly native: NativeEngine;
+  private readonly writer = new StepWriter();
   private cpuMicros = 0;
   private failed = false;
 
@@ -116,17 +118,17 @@ export class AddonEngine implements Engine {
   }
 
   submit(slices: ForwardSlice[]): void {
-    const step = slices.map(toNative);
+    const step = this.writer.write(slices);
     this.guard(() => this.timed(() => this.native.submit(step)));
   }
 
   collect(): SliceResult[] {
-    return this.guard(() => this.timed(() => this.native.collect())).map(toResult);
+    return toResults(this.guard(() => this.timed(() => this.native.collect())));
   }
 
   /** Logits of every scored and every drawing row, row-major; no step may be under way. For comparisons of engines. */
   logits(slices: ForwardSlice[]): Float32Array {
-    return this.guard(() => this.native.logits(slices.map(toNative)));
+    return this.guard(() => this.native.logits(this.writer.write(slices)));
   }
 
   /** Bytes per second that the device reads from its memory, measured now. */

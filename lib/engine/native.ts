@@ -45,12 +45,12 @@ export interface NativeEngine {
   /** Reserves the buffers of a step of at most so many rows and slices; larger steps are computed in passes. */
   reserve(stepTokens: number, stepSequences: number): void;
   allocateCache(pageSize: number, pages: number, contextLength: number): void;
-  /** Checks a step and starts it; may return before it is done. The arrays of the slices are not read afterwards. */
-  submit(slices: NativeSlice[]): void;
+  /** Checks a step and starts it; may return before it is done. Its arrays are not read afterwards. */
+  submit(step: NativeStep): void;
   /** Waits for the oldest step that was not collected. */
-  collect(): NativeResult[];
+  collect(): NativeResults;
   /** Runs slices by themselves; logits of every scored and every drawing row, row-major. */
-  logits(slices: NativeSlice[]): Float32Array;
+  logits(step: NativeStep): Float32Array;
   close(): void;
 }
 
@@ -69,47 +69,11 @@ export interface NativeFacts {
   kvBytesPerToken: number;
 }
 
-/** ForwardSlice with every array typed. */
-export interface NativeSlice {
-  tokens: Int32Array;
-  start: number;
-  pages: Int32Array;
-  logprobTemperature: number;
-  score: NativeScore | null;
-  sample: NativeSample | null;
-}
-
-export interface NativeScore {
-  firstRow: number;
-  targets: Int32Array;
-  top: number;
-  tokenIds: Int32Array;
-}
-
-export interface NativeSample {
-  greedy: boolean;
-  temperature: number;
-  topK: number;
-  topP: number;
-  minP: number;
-  seedLow: number;
-  seedHigh: number;
-  position: number;
-  biasIds: Int32Array;
-  biasValues: Float32Array;
-  penalties: NativePenalties | null;
-  allowed: Uint32Array | null;
-  logprob: boolean;
-  top: number;
-  tokenIds: Int32Array;
-}
-
-export interface NativePenalties {
-  frequency: number;
-  presence: number;
-  repetition: number;
-  ids: Int32Array;
-  counts: Int32Array;
+/** The slices of a step one after another, as StepWriter writes them. */
+export interface NativeStep {
+  slices: number;
+  numbers: Float64Array;
+  words: Int32Array;
 }
 
 /** Row-major over the rows. */
@@ -120,8 +84,15 @@ export interface NativeReport {
   tokenIdLogprobs: Float32Array;
 }
 
-export interface NativeResult {
-  token: number;
+export interface NativeResults {
+  /** By slice; -1 for one that draws none. */
+  tokens: Int32Array;
+  /** Of those slices that ask for some. */
+  reports: NativeReports[];
+}
+
+export interface NativeReports {
+  slice: number;
   sampled?: NativeReport;
   scored?: NativeReport;
 }
