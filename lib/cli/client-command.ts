@@ -6,7 +6,7 @@ import { describeError, fromCommander } from './errors.js';
 import type { ParseValue } from './flag-values.js';
 
 /** Exit code of a command that could not do its work: a bad flag, an unreachable server. */
-export const COULD_NOT_RUN = 2;
+const COULD_NOT_RUN = 2;
 
 export interface ClientFlag {
   /** As commander writes it: '--port <port>'. */

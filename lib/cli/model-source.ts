@@ -16,7 +16,7 @@ type SourceArgs = Pick<
 >;
 
 /** Whether a path is no folder, but has the form of a model's name on the hub. */
-export function isHubName(path: string): boolean {
+function isHubName(path: string): boolean {
   return !existsSync(path) && isRepoName(path);
 }
 

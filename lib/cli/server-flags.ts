@@ -43,7 +43,7 @@ const switchFlag = (group: ServerFlag<boolean>['group'], help: string): ServerFl
  * come from it. Names and meanings are SGLang's; detinfer's own are --threads, --signing-key, --max-body-size,
  * --request-timeout, --drain-timeout and --log-format.
  */
-export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
+const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
   modelPath: {
     group: 'Model',
     aliases: ['--model'],
@@ -358,7 +358,7 @@ export const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
 };
 
 /** camelCase to --kebab-case. */
-export function flagName(key: string): string {
+function flagName(key: string): string {
   return `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 

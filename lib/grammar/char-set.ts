@@ -1,7 +1,7 @@
 /** Sets of Unicode characters, as sorted ranges of code points that neither touch nor overlap. */
 export type CharSet = readonly (readonly [first: number, last: number])[];
 
-export const MAX_CODE_POINT = 0x10ffff;
+const MAX_CODE_POINT = 0x10ffff;
 const SURROGATES: CharSet = [[0xd800, 0xdfff]];
 
 /** Every character that UTF-8 can encode. */

@@ -70,7 +70,7 @@ function typesOf(value: unknown, path: string): TypeName[] {
 }
 
 /** The type of a JSON value; a whole number is an integer. */
-export function typeOfValue(value: unknown): TypeName {
+function typeOfValue(value: unknown): TypeName {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'array';
   if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
