@@ -1,9 +1,12 @@
+import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
+import { rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { DetinferError } from '../protocol/errors.js';
 import { ChecksumWorker } from './checksum-worker.js';
-import { FileChecksum } from './checksum.js';
+import { newHash } from './checksum.js';
 import type { Location, RemoteFile } from './hub-client.js';
+import { MemoryFile } from './memory-file.js';
 import { PartialFile } from './partial-file.js';
 import { transfer, type TransferOptions } from './transfer.js';
 
@@ -12,8 +15,33 @@ export interface BlobOptions extends TransferOptions {
   onResume: (bytes: number) => void;
 }
 
-/** A thread takes longer to start than such a file takes to be hashed. */
-const SMALL_FILE_BYTES = 8 * 2 ** 20;
+/**
+ * Whether a file is so small that a lock, a file to be resumed and a thread for its checksum cost more than to fetch it
+ * again. Two processes may do so at once; each renames a file of its own.
+ */
+export function isSmall({ size }: RemoteFile): boolean {
+  return size <= 2 ** 18;
+}
+
+/**
+ * Downloads a small file into the blob `path`, and checks its checksum before the blob gets its name.
+ * @throws DetinferError DOWNLOAD_FAILED, also for a wrong checksum; ACCESS_DENIED; the file system's errors
+ */
+export async function downloadSmallBlob(
+  path: string,
+  file: RemoteFile,
+  location: Location,
+  options: TransferOptions,
+): Promise<void> {
+  const memory = new MemoryFile(file.size);
+  await transfer(file, location, memory, options);
+  const digest = newHash(file.checksum.algorithm, file.size).update(memory.bytes).digest('hex');
+  if (digest !== file.checksum.hex) throw checksumProblem(file, digest);
+  mkdirSync(dirname(path), { recursive: true });
+  const written = `${path}.${randomUUID()}.new`;
+  await writeFile(written, memory.bytes, { flush: true });
+  await rename(written, path);
+}
 
 /**
  * Downloads a file into the blob `path`, going on from where an earlier process ended, and checks its checksum before
@@ -28,24 +56,22 @@ export async function downloadBlob(
 ): Promise<void> {
   mkdirSync(dirname(path), { recursive: true });
   const partial = new PartialFile(path, file.size);
-  const job = { path: partial.path, size: file.size, algorithm: file.checksum.algorithm };
-  const worker = file.size > SMALL_FILE_BYTES ? new ChecksumWorker(job) : null;
+  const checksum = new ChecksumWorker({ path: partial.path, size: file.size, algorithm: file.checksum.algorithm });
   try {
     options.onResume(partial.written);
-    worker?.advance(partial.front);
     const onBytes = (count: number): void => {
       options.onBytes(count);
-      worker?.advance(partial.front);
+      checksum.advance(partial.front);
     };
     await transfer(file, location, partial, { ...options, onBytes });
-    const digest = worker === null ? new FileChecksum(job).digest() : await worker.digest();
+    const digest = await checksum.digest();
     if (digest !== file.checksum.hex) {
       await partial.discard();
       throw checksumProblem(file, digest);
     }
     await partial.commit();
   } finally {
-    await worker?.stop();
+    await checksum.stop();
     await partial.close();
   }
 }

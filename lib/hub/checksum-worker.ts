@@ -10,18 +10,16 @@ const STEP_BYTES = 4 * 2 ** 20;
 
 /**
  * Computes the checksum of a large file while it is downloaded, in a thread of its own: it is known soon after the last
- * byte is there, and holds nothing else up.
+ * byte is there, and holds nothing else up. The thread starts with the first bytes, lest they wait for it.
  */
 export class ChecksumWorker {
-  readonly #thread: Worker;
-  readonly #result: Promise<string>;
+  readonly #job: ChecksumJob;
+  #thread: Worker | null = null;
+  #result: Promise<string> | null = null;
   #announced = 0;
 
   constructor(job: ChecksumJob) {
-    this.#thread = new Worker(new URL('./checksum-thread.js', import.meta.url), { workerData: job });
-    this.#result = once(this.#thread, 'message').then(([hex]) => hex as string);
-    // A failure is for `digest` to report, which may never be called.
-    this.#result.catch(() => {});
+    this.#job = job;
   }
 
   /** Says that the file is there up to a position, without holes. */
@@ -33,15 +31,19 @@ export class ChecksumWorker {
 
   /** The checksum of the whole file, in hexadecimal. */
   digest(): Promise<string> {
-    this.#tell({ end: true });
-    return this.#result;
+    return this.#tell({ end: true });
   }
 
   async stop(): Promise<void> {
-    await this.#thread.terminate();
+    await this.#thread?.terminate();
   }
 
-  #tell(message: ToChecksumThread): void {
+  #tell(message: ToChecksumThread): Promise<string> {
+    this.#thread ??= new Worker(new URL('./checksum-thread.js', import.meta.url), { workerData: this.#job });
+    this.#result ??= once(this.#thread, 'message').then(([hex]) => hex as string);
+    // A failure is for `digest` to report, which may never be called.
+    this.#result.catch(() => {});
     this.#thread.postMessage(message);
+    return this.#result;
   }
 }

@@ -8,6 +8,12 @@ export interface ChecksumJob {
   algorithm: Checksum['algorithm'];
 }
 
+/** Begins the checksum of a file of `size` bytes. */
+export function newHash(algorithm: Checksum['algorithm'], size: number): Hash {
+  // Git hashes a file behind a line of its own.
+  return algorithm === 'sha256' ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
+}
+
 /** The checksum of a file that may still be growing. */
 export class FileChecksum {
   readonly #job: ChecksumJob;
@@ -18,9 +24,7 @@ export class FileChecksum {
 
   constructor(job: ChecksumJob) {
     this.#job = job;
-    this.#hash = createHash(job.algorithm === 'sha256' ? 'sha256' : 'sha1');
-    // Git hashes a file behind a line of its own.
-    if (job.algorithm === 'git') this.#hash.update(`blob ${job.size}\0`);
+    this.#hash = newHash(job.algorithm, job.size);
     this.#file = openSync(job.path, 'r');
   }
 

@@ -1,9 +1,9 @@
 import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DetinferError } from '../protocol/errors.js';
-import { downloadBlob } from './blob.js';
+import { downloadBlob, downloadSmallBlob, isSmall } from './blob.js';
 import type { RepoCache } from './cache.js';
-import type { HubClient, Location, RemoteFile } from './hub-client.js';
+import type { HubClient, RemoteFile } from './hub-client.js';
 import { forAll, Limit } from './limit.js';
 import { withLock } from './lock.js';
 import { INDEX_FILE, smallFiles, weightFiles, type Needs } from './needed-files.js';
@@ -60,12 +60,6 @@ export async function downloadSnapshot(
   await snapshot.fetch(filesOf([...weights, ...smallFiles(paths, needs)]));
 }
 
-/** A file and where its bytes are. */
-interface Source {
-  file: RemoteFile;
-  location: Location;
-}
-
 class SnapshotDownload {
   readonly #files = new Limit(FILES_AT_ONCE);
   readonly #connections = new Limit(CONNECTIONS);
@@ -80,47 +74,48 @@ class SnapshotDownload {
     const { cache, progress } = this.options;
     const missing = files.filter(({ path, size }) => !cache.hasFile(this.commit, path, size));
     if (missing.length === 0) return;
-    const sources = await forAll(missing, this.#connections, this.options.signal, async (file, signal) => {
-      return { file, location: await this.#locate(file, signal) };
-    });
-    this.#checkSpace(sources);
+    this.#checkSpace(missing);
     progress.add(missing);
-    await forAll(sources, this.#files, this.options.signal, (source, signal) => this.#fetchFile(source, signal));
+    await forAll(missing, this.#files, this.options.signal, (file, signal) => this.#fetchFile(file, signal));
   }
 
-  #locate(file: RemoteFile, signal: AbortSignal): Promise<Location> {
-    return this.options.client.locate(this.repo, this.commit, file, signal);
-  }
-
-  async #fetchFile({ file, location }: Source, signal: AbortSignal): Promise<void> {
+  async #fetchFile(file: RemoteFile, signal: AbortSignal): Promise<void> {
     const { client, cache, progress, retries, onNote } = this.options;
-    const { path } = file;
-    const { etag } = location;
-    const onWait = (): void => onNote(`Waiting for another download of ${path}.`);
-    await withLock(cache.lockPath(etag), signal, onWait, async () => {
-      if (!cache.hasBlob(etag, file.size)) {
-        await downloadBlob(cache.blobPath(etag), file, location, {
-          client,
-          locate: () => this.#locate(file, signal),
-          connections: this.#connections,
-          retries,
-          onRetry: retryNote(onNote),
-          onResume: (bytes) => progress.resume(path, bytes),
-          onBytes: (bytes) => progress.advance(path, bytes),
-          signal,
+    const { path, checksum } = file;
+    const blob = cache.blobPath(checksum.hex);
+    if (!cache.hasBlob(checksum.hex, file.size)) {
+      const options = {
+        client,
+        locate: () => client.locate(this.repo, this.commit, file, signal),
+        connections: this.#connections,
+        retries,
+        onRetry: retryNote(onNote),
+        onResume: (bytes: number) => progress.resume(path, bytes),
+        onBytes: (bytes: number) => progress.advance(path, bytes),
+        signal,
+      };
+      const location = options.locate();
+      if (isSmall(file)) {
+        await downloadSmallBlob(blob, file, await location, options);
+      } else {
+        const onWait = (): void => onNote(`Waiting for another download of ${path}.`);
+        // Asked for while the lock is taken, which takes as long; a failure is for the one that awaits it.
+        location.catch(() => {});
+        await withLock(cache.lockPath(checksum.hex), signal, onWait, async () => {
+          if (!cache.hasBlob(checksum.hex, file.size)) await downloadBlob(blob, file, await location, options);
         });
       }
-      cache.link(this.commit, path, etag);
-    });
+    }
+    cache.link(this.commit, path, checksum.hex);
     progress.finish(path);
   }
 
   /** A disk that is too small is found before anything is written. */
-  #checkSpace(sources: Source[]): void {
+  #checkSpace(files: RemoteFile[]): void {
     const { cache, cacheFolder } = this.options;
-    const missing = sources.filter(({ file, location }) => !cache.hasBlob(location.etag, file.size));
-    const needed = missing.reduce((sum, { file, location }) => {
-      return sum + Math.max(file.size - PartialFile.bytesOnDisk(cache.blobPath(location.etag)), 0);
+    const missing = files.filter(({ checksum, size }) => !cache.hasBlob(checksum.hex, size));
+    const needed = missing.reduce((sum, { checksum, size }) => {
+      return sum + Math.max(size - PartialFile.bytesOnDisk(cache.blobPath(checksum.hex)), 0);
     }, 0);
     const { bavail, bsize } = statfsSync(nearestFolder(cacheFolder));
     if (needed <= bavail * bsize) return;

@@ -15,6 +15,7 @@ import type { HubSettings } from './settings.js';
 export interface Checksum {
   /** SHA-256 of the bytes, or the id that git gives to a file with them. */
   algorithm: 'sha256' | 'git';
+  /** The hub's name for the bytes, too: their etag, and so the name of their blob in the cache. */
   hex: string;
 }
 
@@ -29,9 +30,6 @@ export interface RemoteFile {
 export interface Location {
   url: string;
   headers: Record<string, string>;
-  /** Name of the file's blob in the cache. */
-  etag: string;
-  size: number;
 }
 
 export interface HubClientOptions {
@@ -85,6 +83,11 @@ export class HubClient {
     for await (const { type, path, size, oid, lfs } of listing) {
       if (type !== 'file') continue;
       const checksum: Checksum = lfs ? { algorithm: 'sha256', hex: lfs.oid } : { algorithm: 'git', hex: oid ?? '' };
+      // It becomes the name of a file in the cache.
+      if (!/^[0-9a-f]{40,64}$/.test(checksum.hex)) {
+        const problem = new HubProblem(this.#options.settings, repo, commit);
+        throw problem.unusable(`gives no usable checksum for ${path}`);
+      }
       files.push({ path, size: lfs?.size ?? size, checksum });
     }
     return files;
@@ -110,14 +113,12 @@ export class HubClient {
     const answer = await this.#retried(ask, { signal });
     if (answer.statusCode >= 400) throw problem.ofStatus(answer.statusCode, header(answer, 'x-error-code'), path);
     const target = redirectTarget(url, answer);
-    const etag = (header(answer, 'x-linked-etag') ?? header(answer, 'etag') ?? '').replace(/^W\/|"/g, '');
-    if (!/^[\w-][\w.-]*$/.test(etag)) throw problem.unusable(`gives no usable etag for ${path}`);
     // The length of an answer that redirects is that of its own body.
     const said = header(answer, 'x-linked-size') ?? (target === null ? header(answer, 'content-length') : null);
     if (said !== null && Number(said) !== size) {
       throw problem.unusable(`gives two sizes for ${path}, ${size} and ${said} bytes`);
     }
-    return { url: (target ?? url).href, headers: this.#headers(target ?? url), etag, size };
+    return { url: (target ?? url).href, headers: this.#headers(target ?? url) };
   }
 
   /**

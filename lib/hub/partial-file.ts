@@ -11,19 +11,10 @@ import {
   writeSync,
 } from 'node:fs';
 import { promisify } from 'node:util';
+import { makeSegments, SEGMENT_BYTES, type Segment, type SegmentedFile } from './segments.js';
 
-/** A consecutive part of a file; it is fetched from its start on. */
-export interface Segment {
-  readonly index: number;
-  readonly start: number;
-  readonly length: number;
-  /** Bytes of it that are in the file. */
-  written: number;
-  /** Bytes of it that are on the disk, whatever happens to the machine. */
-  synced: number;
-}
-
-export const SEGMENT_BYTES = 16 * 2 ** 20;
+/** Bytes between two syncs to the disk: so much is lost with the machine, and little is left to sync in the end. */
+export const SYNC_BYTES = 16 * 2 ** 20;
 
 const MAGIC = Buffer.from('detinfer-ranges1');
 /** Magic, id of the boot, size of the file, size of a segment. */
@@ -34,7 +25,7 @@ const ENTRY_BYTES = 8;
 const syncData = promisify(fdatasync);
 
 /**
- * A file that is downloaded in segments, and beside it a table of how much of each segment it holds. The data file is
+ * A large file that is downloaded, and beside it a table of how much of each segment it holds. The data file is
  * sparse, so its length says nothing; the table alone does. A write and its entry are two calls in one turn, the data
  * first: killed at any moment, the process loses what it had not written yet. After a crash of the machine, which the
  * id of the boot tells, only what had been synced counts.
@@ -42,12 +33,16 @@ const syncData = promisify(fdatasync);
  * Both names differ from the BLOB.incomplete of Python's huggingface_hub, which takes the length of that file for
  * what it holds.
  */
-export class PartialFile {
+export class PartialFile implements SegmentedFile {
   readonly path: string;
   readonly segments: Segment[];
   readonly #tablePath: string;
   readonly #data: number;
   readonly #table: number;
+  /** Bytes of each segment that are on the disk, whatever happens to the machine. */
+  readonly #synced: number[];
+  /** Bytes that have been written since the last sync began. */
+  #unsynced = 0;
   #syncing: Promise<void> | null = null;
   #isOpen = true;
 
@@ -59,6 +54,7 @@ export class PartialFile {
     this.path = `${blobPath}.detinfer.incomplete`;
     this.#tablePath = `${blobPath}.detinfer.ranges`;
     this.segments = makeSegments(size);
+    this.#synced = this.segments.map(() => 0);
     const isResumed = this.#readTable();
     if (!isResumed) this.#remove();
     // The table is renewed as a whole, with the id of this boot.
@@ -97,13 +93,14 @@ export class PartialFile {
     }
     segment.written += bytes.length;
     this.#record(segment);
-    if (segment.written === segment.length) this.#syncInBackground();
+    this.#unsynced += bytes.length;
+    if (this.#unsynced >= SYNC_BYTES) this.#syncInBackground();
   }
 
   /** Forgets what a segment holds. */
   restart(segment: Segment): void {
     segment.written = 0;
-    segment.synced = 0;
+    this.#synced[segment.index] = 0;
     this.#record(segment);
   }
 
@@ -135,23 +132,27 @@ export class PartialFile {
     PartialFile.removeLeftovers(this.blobPath);
   }
 
-  #record({ index, written, synced }: Segment): void {
-    writeSync(this.#table, entry(written, synced), 0, ENTRY_BYTES, HEADER_BYTES + index * ENTRY_BYTES);
+  #record({ index, written }: Segment): void {
+    const bytes = entry(written, this.#synced[index]!);
+    writeSync(this.#table, bytes, 0, ENTRY_BYTES, HEADER_BYTES + index * ENTRY_BYTES);
   }
 
-  /** One sync at a time; what ends meanwhile is synced by the next one. */
+  /** One sync at a time. */
   #syncInBackground(): void {
     // A disk that fails says so at the next write, or in `commit`.
-    this.#syncing ??= this.#syncEnded().catch(() => {}).finally(() => (this.#syncing = null));
+    this.#syncing ??= this.#sync().catch(() => {}).finally(() => (this.#syncing = null));
   }
 
-  async #syncEnded(): Promise<void> {
-    for (;;) {
-      const ended = this.segments.filter(({ written, synced, length }) => written === length && synced < length);
-      if (ended.length === 0) return;
+  async #sync(): Promise<void> {
+    while (this.#unsynced >= SYNC_BYTES) {
+      this.#unsynced = 0;
+      const written = this.segments.map((segment) => segment.written);
       await syncData(this.#data);
-      for (const segment of ended) {
-        segment.synced = segment.length;
+      for (const segment of this.segments) {
+        // What began anew meanwhile is not what was synced.
+        const synced = written[segment.index]!;
+        if (synced === this.#synced[segment.index] || segment.written < synced) continue;
+        this.#synced[segment.index] = synced;
         this.#record(segment);
       }
     }
@@ -184,13 +185,14 @@ export class PartialFile {
     for (const segment of this.segments) {
       const { written, synced } = held[segment.index]!;
       segment.written = isSameBoot ? written : synced;
-      segment.synced = synced;
+      this.#synced[segment.index] = synced;
     }
     return true;
   }
 
   #encode(): Buffer {
-    return Buffer.concat([this.#header(), ...this.segments.map(({ written, synced }) => entry(written, synced))]);
+    const entries = this.segments.map(({ index, written }) => entry(written, this.#synced[index]!));
+    return Buffer.concat([this.#header(), ...entries]);
   }
 
   #header(): Buffer {
@@ -199,13 +201,6 @@ export class PartialFile {
     sizes.writeBigUInt64LE(BigInt(SEGMENT_BYTES), 8);
     return Buffer.concat([MAGIC, bootId(), sizes]);
   }
-}
-
-function makeSegments(size: number): Segment[] {
-  return Array.from({ length: Math.ceil(size / SEGMENT_BYTES) }, (_, index) => {
-    const start = index * SEGMENT_BYTES;
-    return { index, start, length: Math.min(SEGMENT_BYTES, size - start), written: 0, synced: 0 };
-  });
 }
 
 function entry(written: number, synced: number): Buffer {

@@ -3,8 +3,8 @@ import { DetinferError } from '../protocol/errors.js';
 import type { HubClient, Location, RemoteFile } from './hub-client.js';
 import { header, temporary } from './hub-client.js';
 import { forAll, type Limit } from './limit.js';
-import type { PartialFile, Segment } from './partial-file.js';
 import { isTemporaryStatus, TemporaryError, withRetries, type RetryPolicy } from './retry.js';
+import type { Segment, SegmentedFile } from './segments.js';
 
 export interface TransferOptions {
   client: HubClient;
@@ -20,26 +20,26 @@ export interface TransferOptions {
 }
 
 /**
- * Fetches what a partial file lacks, several segments at once, and tries again where the network or the server fails
+ * Fetches what a file lacks, several segments at once, and tries again where the network or the server fails
  * for the moment. @throws DetinferError DOWNLOAD_FAILED, ACCESS_DENIED; the file system's errors
  */
 export async function transfer(
   file: RemoteFile,
   location: Location,
-  partial: PartialFile,
+  target: SegmentedFile,
   options: TransferOptions,
 ): Promise<void> {
   const source = new Source(location, options.locate);
-  const missing = partial.segments.filter(({ written, length }) => written < length);
+  const missing = target.segments.filter(({ written, length }) => written < length);
   await forAll(missing, options.connections, options.signal, (segment, signal) => {
-    return fetchSegment({ file, source, partial, segment, options, signal });
+    return fetchSegment({ file, source, target, segment, options, signal });
   });
 }
 
 interface SegmentFetch {
   file: RemoteFile;
   source: Source;
-  partial: PartialFile;
+  target: SegmentedFile;
   segment: Segment;
   options: TransferOptions;
   signal: AbortSignal;
@@ -70,7 +70,7 @@ async function fetchSegment(fetch: SegmentFetch): Promise<void> {
 }
 
 /** One request for the rest of a segment. */
-async function fetchRange({ file, source, partial, segment, options, signal }: SegmentFetch): Promise<void> {
+async function fetchRange({ file, source, target, segment, options, signal }: SegmentFetch): Promise<void> {
   const { url, headers } = await source.current();
   const from = segment.start + segment.written;
   const to = segment.start + segment.length - 1;
@@ -81,7 +81,7 @@ async function fetchRange({ file, source, partial, segment, options, signal }: S
     checkAnswer(answer, url);
     await eachChunk(answer.body, (chunk) => {
       if (chunk.length > segment.length - segment.written) throw failure('sent more bytes than it was asked for');
-      partial.append(segment, chunk);
+      target.append(segment, chunk);
       options.onBytes(chunk.length);
     });
   } catch (error) {
@@ -107,7 +107,7 @@ async function fetchRange({ file, source, partial, segment, options, signal }: S
       // The whole file, from a server without ranges; that will do where one segment is the whole file.
       if (segment.length !== file.size) throw failure('does not serve ranges');
       options.onBytes(-segment.written);
-      partial.restart(segment);
+      target.restart(segment);
       return;
     }
     if (isTemporaryStatus(statusCode)) throw temporary(link, { statusCode, headers: received });

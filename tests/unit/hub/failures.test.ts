@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { PartialFile, SEGMENT_BYTES } from '../../../lib/hub/partial-file.js';
+import { PartialFile } from '../../../lib/hub/partial-file.js';
+import { SEGMENT_BYTES } from '../../../lib/hub/segments.js';
 import type { Fault } from '../../local-hub.js';
 import { bytes, fixture, smallModel } from './set-up.js';
 

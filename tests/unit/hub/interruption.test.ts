@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { PACKAGE_ROOT } from '../../../lib/cli/package.js';
-import { SEGMENT_BYTES } from '../../../lib/hub/partial-file.js';
+import { SEGMENT_BYTES } from '../../../lib/hub/segments.js';
 import { bytes, fixture, smallModel } from './set-up.js';
 
 const f = fixture();
