@@ -29,8 +29,14 @@ __global__ void __launch_bounds__(ExpertTile::kThreads, 1)
   __syncthreads();
   const TileWalk<kIndex> walk(arguments.schedule, memory);
   if (warp >= kMultiplyingWarps) {
+#ifndef NO_LEND
+    if constexpr (kExpertTiles[kIndex].entries > 32) asm volatile("setmaxnreg.dec.sync.aligned.u32 120;");
+#endif
     produce(arguments, w, memory, walk, warp - kMultiplyingWarps, lane);
   } else {
+#ifndef NO_LEND
+    if constexpr (kExpertTiles[kIndex].entries > 32) asm volatile("setmaxnreg.inc.sync.aligned.u32 192;");
+#endif
     wait_for_inputs();  // before y, which an earlier kernel may still read, is overwritten
     consume(arguments, memory, walk, warp, lane);
   }

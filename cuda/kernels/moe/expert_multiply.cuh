@@ -36,7 +36,14 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
   }
   wgmma_wait<0>();
   pin(acc);
-  store_tile<kColumns>(arguments, acc, at, first_output, memory.w(previous) + first_output * 128, warp, lane);
+  const uint32_t staging = memory.w(previous) + first_output * 128;
+  if (arguments.swiglu) {
+    store_swiglu_tile<kColumns>(arguments, acc, at, first_output, staging, warp, lane);
+  } else {
+    store_tile<kColumns>(arguments, acc, at, first_output, staging, warp, lane);
+  }
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncwarp();
   if (lane == 0) barrier_arrive(memory.empty(previous));
 }
 

@@ -2,6 +2,8 @@
 // neighbouring threads, which apply SwiGLU where it is asked for.
 #pragma once
 
+#include <type_traits>
+
 #include "core/bf16_vector.cuh"
 #include "kernels/mlp/swiglu.cuh"
 #include "kernels/moe/expert_walk.cuh"
@@ -10,6 +12,9 @@ namespace detinfer::expert {
 
 /// Stores matrices of 8x8 that a warp holds as mma does, transposed. Lane i gives the address of column i % 8 of matrix
 /// i / 8.
+__device__ __forceinline__ void store_transposed(uint32_t address, uint32_t a) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(address), "r"(a) : "memory");
+}
 __device__ __forceinline__ void store_transposed(uint32_t address, uint32_t a, uint32_t b) {
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(address), "r"(a), "r"(b)
                : "memory");
@@ -51,21 +56,69 @@ __device__ __forceinline__ void store_entries(uint32_t staging, int outputs, int
   }
 }
 
-/// Stores SwiGLU of staged entries of 32 gates and their ups. @param y, n, outputs of the 32 results
-__device__ __forceinline__ void store_swiglu(uint32_t staging, int outputs, int entries, bf16* y, int n, int thread) {
-  constexpr int kVectors = 32 / kVector, kStep = 128 / kVectors;
-  const int vector = thread % kVectors;
-#pragma unroll 1
-  for (int i = 0; i < min(entries, kStagedEntries); i += kStep) {
-    const int entry = i + thread / kVectors;
-    const bool exists = vector * kVector < outputs && entry < entries;
-    const uint4 gates = load_shared(staged(staging, entry, 2 * vector));
-    const uint4 ups = load_shared(staged(staging, entry, 2 * vector + 1));
-    uint32_t words[4] = {gates.x, gates.y, gates.z, gates.w};
-    swiglu(words, {ups.x, ups.y, ups.z, ups.w}, exists);
-    if (exists) {
-      *reinterpret_cast<uint4*>(y + int64_t(entry) * n + vector * kVector) =
-          make_uint4(words[0], words[1], words[2], words[3]);
+/// Where a vector of an entry lies where 32 outputs of each are staged.
+__device__ __forceinline__ uint32_t staged_swiglu(uint32_t staging, int entry, int vector) {
+  return staging + entry * 64 + (vector ^ (entry / 2 % 4)) * 16;
+}
+
+/// SwiGLU of kColumns entries that begin with accumulator `acc`: words of two entries each, one output a thread.
+template <int kColumns>
+__device__ __forceinline__ void activate(const float* acc, int entries, int lane, uint32_t (&y)[kColumns / 8]) {
+  constexpr int kWords = kColumns / 8;
+  uint32_t ups[kWords];
+#pragma unroll
+  for (int j = 0; j < kWords; ++j) {
+    y[j] = pack_bf16(acc[4 * j], acc[4 * j + 1]);
+    ups[j] = pack_bf16(acc[4 * j + 2], acc[4 * j + 3]);
+  }
+  swiglu(y, ups, lane % 4 * 2 < entries);
+}
+
+/// The end of a tile of gates and ups.
+template <int kColumns>
+__device__ __forceinline__ void store_swiglu_tile(const Arguments& arguments, float (&acc)[kColumns / 2],
+                                                  const TilePosition& at, int first_output, uint32_t staging, int warp,
+                                                  int lane) {
+  constexpr int kStaged = 2 * kStagedEntries, kPart = 32;
+  const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane, n = arguments.n / 2;
+  const int outputs = min(arguments.schedule.outputs - first_output, arguments.n - at.output - first_output) / 2;
+  const int vector = thread % 4;
+  bf16* const y = arguments.y + int64_t(at.entry) * n + (at.output + first_output) / 2 + vector * kVector;
+#pragma unroll
+  for (int first = 0; first < kColumns; first += kStaged) {
+    constexpr int kMost = kColumns < kStaged ? kColumns : kStaged;
+    const int columns = kColumns - first < kMost ? kColumns - first : kMost;
+    uint32_t words[kMost / 8];
+#pragma unroll
+    for (int part = 0; part < columns; part += kPart) {
+      const auto work = [&](auto width) {
+        uint32_t results[width.value / 8];
+        activate<width.value>(&acc[(first + part) / 2], at.count - first - part, lane, results);
+#pragma unroll
+        for (int j = 0; j < width.value / 8; ++j) words[part / 8 + j] = results[j];
+      };
+      if (columns - part >= kPart) work(std::integral_constant<int, kPart>());
+      else if (columns - part == 16) work(std::integral_constant<int, 16>());
+      else work(std::integral_constant<int, 8>());
+    }
+    named_barrier_sync(barrier, 128);  // until the last product, or the reads of the round before, are done
+#pragma unroll
+    for (int column = 0; column < columns; column += 32) {
+      const uint32_t* const c = &words[column / 8];
+      const int rest = columns - column;
+      const int matrix = rest >= 32 ? lane / 8 : rest == 16 ? lane / 8 % 2 : 0;
+      const uint32_t to = staged_swiglu(staging, column + matrix * 8 + lane % 8, warp % 4);
+      if (rest >= 32) store_transposed(to, c[0], c[1], c[2], c[3]);
+      else if (rest == 16) store_transposed(to, c[0], c[1]);
+      else store_transposed(to, c[0]);
+    }
+    named_barrier_sync(barrier, 128);
+    const int entries = at.count - first;
+#pragma unroll
+    for (int i = 0; i < columns; i += 32) {
+      const int entry = i + thread / 4;
+      if (vector * kVector >= outputs || entry >= entries) break;
+      *reinterpret_cast<uint4*>(y + int64_t(first + entry) * n) = load_shared(staged_swiglu(staging, entry, vector));
     }
   }
 }
@@ -77,13 +130,9 @@ template <int kColumns>
 __device__ __forceinline__ void store_tile(const Arguments& arguments, float (&acc)[kColumns / 2],
                                            const TilePosition& at, int first_output, uint32_t staging, int warp,
                                            int lane) {
-  const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane;
-  const int n = arguments.swiglu ? arguments.n / 2 : arguments.n;
-  // SwiGLU halves everything along the outputs.
-  const int output = (at.output + first_output) / (arguments.swiglu ? 2 : 1);
-  const int outputs = min(arguments.schedule.outputs - first_output, arguments.n - at.output - first_output) /
-                      (arguments.swiglu ? 2 : 1);
-  bf16* const y = arguments.y + int64_t(at.entry) * n + output;
+  const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane, n = arguments.n;
+  const int outputs = min(arguments.schedule.outputs, n - at.output) - first_output;
+  bf16* const y = arguments.y + int64_t(at.entry) * n + at.output + first_output;
 #pragma unroll
   for (int first = 0; first < kColumns; first += kStagedEntries) {
     named_barrier_sync(barrier, 128);  // until the last product, or the reads of the round before, are done
@@ -99,16 +148,8 @@ __device__ __forceinline__ void store_tile(const Arguments& arguments, float (&a
       }
     }
     named_barrier_sync(barrier, 128);
-    const int entries = at.count - first;
-    bf16* const to = y + int64_t(first) * n;
-    if (arguments.swiglu) {
-      store_swiglu(staging, outputs, entries, to, n, thread);
-    } else {
-      store_entries(staging, outputs, entries, to, n, thread);
-    }
+    store_entries(staging, outputs, at.count - first, y + int64_t(first) * n, n, thread);
   }
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  __syncwarp();
 }
 
 }  // namespace detinfer::expert
