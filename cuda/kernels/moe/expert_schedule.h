@@ -49,9 +49,9 @@ struct ExpertSchedule {
 
   const ExpertTile& shape() const { return kExpertTiles[tile]; }
   int stage_bytes() const { return (ExpertTile::kOutputs + entries) * 128; }
-  /// Dynamic shared memory of a thread block: 1024 to align, the stages with two barriers each, two tables of experts.
+  /// Dynamic shared memory of a thread block: 1024 to align, the stages with two barriers each, three tables of experts.
   int shared_bytes() const { return 1024 + stages * (stage_bytes() + 16) + table_bytes(); }
-  int table_bytes() const { return 2 * (experts + 1) * int(sizeof(int32_t)); }
+  int table_bytes() const { return 3 * (experts + 1) * int(sizeof(int32_t)); }
   std::string text() const;
 };
 
