@@ -36,16 +36,21 @@ class Loader {
     tma_load_2d(memory_.w(stage), &w_, step * 64, at.expert * arguments_.n + at.output, memory_.full(stage), policy_);
   }
 
-  /// Looks up where this thread's rows of a tile are.
+  /// Looks up where this thread's rows of a tile are, for next_tile().
   __device__ __forceinline__ void find_rows(const TilePosition& at) {
-    count_ = at.count;
+    next_count_ = at.count;
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const int row = first_row_ + i * kRowStep;
-      if (row >= count_) break;
+      if (row >= next_count_) break;
       const int entry = at.entry + row;
-      rows_[i] = arguments_.row ? __ldcg(arguments_.row + entry) : entry;
+      next_rows_[i] = arguments_.row ? __ldcg(arguments_.row + entry) : entry;
     }
+  }
+  __device__ __forceinline__ void next_tile() {
+    count_ = next_count_;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) rows_[i] = next_rows_[i];
   }
 
   __device__ __forceinline__ void entries(int step, int stage) const {
@@ -70,8 +75,8 @@ class Loader {
   const CUtensorMap& w_;
   const Memory<kIndex>& memory_;
   uint64_t policy_;
-  int chunk_, first_row_, count_;
-  int32_t rows_[kRows];
+  int chunk_, first_row_, count_, next_count_;
+  int32_t rows_[kRows], next_rows_[kRows];
 };
 
 /// @param warp among the loading ones
@@ -94,7 +99,11 @@ __device__ __forceinline__ void produce(const Arguments& arguments, const CUtens
   __syncwarp();
   wait_for_inputs();
   Ring ring;
-  while (tile < walk.count) {
+  if (tile >= walk.count) return;
+  while (true) {
+    loader.next_tile();
+    tile += gridDim.x;
+    TilePosition next = {};
     for (int step = 0; step < steps; ++step, ring.advance(stages)) {
       if (begun > 0) {
         --begun;
@@ -104,11 +113,14 @@ __device__ __forceinline__ void produce(const Arguments& arguments, const CUtens
         __syncwarp();
       }
       loader.entries(step, ring.stage);
+      // Where the next tile's rows are is on its way while this one's are copied.
+      if (step == 0 && tile < walk.count) {
+        next = walk.at(tile);
+        loader.find_rows(next);
+      }
     }
-    tile += gridDim.x;
     if (tile >= walk.count) break;
-    at = walk.at(tile);
-    loader.find_rows(at);
+    at = next;
   }
 }
 

@@ -10,10 +10,11 @@
 
 namespace detinfer::expert {
 
-/// The chains of a tile that is kColumns entries wide.
-template <int kIndex, int kColumns>
+/// The chains of a tile that is kColumns entries wide. @param look_ahead called while the last products are under way
+template <int kIndex, int kColumns, class LookAhead>
 __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const Memory<kIndex>& memory,
-                                              const TilePosition& at, Ring& ring, int warp, int lane) {
+                                              const TilePosition& at, Ring& ring, int warp, int lane,
+                                              const LookAhead& look_ahead) {
   const int first_output = warp / 4 * 64;
   int previous = 0;
   float acc[kColumns / 2];
@@ -34,6 +35,7 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
     previous = ring.stage;
     ring.advance(memory.stages);
   }
+  look_ahead();
   wgmma_wait<0>();
   pin(acc);
   const uint32_t staging = memory.w(previous) + first_output * 128;
@@ -67,11 +69,18 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
                                         const TileWalk<kIndex>& walk, int warp, int lane) {
   constexpr auto kWidths = std::make_index_sequence<kExpertWidthCount>();
   Ring ring;
-  for (int tile = blockIdx.x; tile < walk.count; tile += gridDim.x) {
-    const TilePosition at = walk.at(tile);
+  int tile = blockIdx.x;
+  TilePosition at = {};
+  if (tile < walk.count) at = walk.at(tile);
+  while (at.count > 0) {
+    tile += gridDim.x;
+    TilePosition next = {};
     with_width<kExpertTiles[kIndex].entries>(at.count, kWidths, [&](auto width) {
-      multiply_tile<kIndex, width.value>(arguments, memory, at, ring, warp, lane);
+      multiply_tile<kIndex, width.value>(arguments, memory, at, ring, warp, lane, [&] {
+        if (tile < walk.count) next = walk.at(tile);
+      });
     });
+    at = next;
   }
 }
 
