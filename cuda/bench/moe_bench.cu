@@ -180,7 +180,7 @@ void bench_moe_schedules(const char* rows_list) {
       for (int entries : kExpertWidths) {
         if (entries > kExpertTiles[tile].entries || (entries > 16 && entries > 2 * rows)) continue;
         const auto schedule = [&](int n, int k) {
-          return schedule_of_expert_tile(tile, ExpertTile::kOutputs, entries, rows, kSpec.experts, kSpec.top_k, n,
+          return schedule_of_expert_tile(tile, kExpertTiles[tile].outputs(), entries, rows, kSpec.experts, kSpec.top_k, n,
                                          k, multiprocessors());
         };
         const ExpertSchedule gate_up = schedule(2 * kIntermediate, kHidden), down = schedule(kHidden, kIntermediate);

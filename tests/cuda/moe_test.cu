@@ -108,7 +108,7 @@ void for_each_schedule(const Shape& s, const Body& body) {
         return schedule_of_expert_tile(tile, outputs, entries, s.rows, s.spec.experts, s.spec.top_k, s.n, s.k,
                                        multiprocessors());
       };
-      body(schedule(ExpertTile::kOutputs));
+      body(schedule(kExpertTiles[tile].outputs()));
       if (entries != 16) continue;
       ExpertSchedule shallow = schedule(80);
       body(shallow);

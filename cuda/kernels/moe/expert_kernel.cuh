@@ -11,9 +11,17 @@ namespace detinfer::expert {
 
 constexpr int kMultiplyingWarps = ExpertTile::kWarpgroups * 4;
 
+/// Registers of a thread: the loading warps lend theirs.
 template <int kIndex>
-__global__ void __launch_bounds__(ExpertTile::kThreads, 1)
+struct Registers {
+  static constexpr int kMultiplying = kExpertTiles[kIndex].cluster > 1 ? 216 : 192;
+  static constexpr int kLoading = (65536 / 128 - 2 * kMultiplying) / 8 * 8;
+};
+
+template <int kIndex>
+__global__ void __launch_bounds__(ExpertTile::kThreads, 1) __cluster_dims__(kExpertTiles[kIndex].cluster, 1, 1)
     kernel(const __grid_constant__ CUtensorMap w, const __grid_constant__ Arguments arguments) {
+  constexpr ExpertTile kTile = kExpertTiles[kIndex];
   extern __shared__ uint8_t shared[];
   let_next_start();
   const Memory<kIndex> memory(arguments.schedule, shared);
@@ -21,25 +29,27 @@ __global__ void __launch_bounds__(ExpertTile::kThreads, 1)
   if (warp == kMultiplyingWarps && elect_one()) {
     for (int stage = 0; stage < memory.stages; ++stage) {
       barrier_init(memory.full(stage), 1 + kLoadingThreads);
-      barrier_init(memory.empty(stage), kMultiplyingWarps);
+      barrier_init(memory.empty(stage), kMultiplyingWarps * kTile.cluster);
     }
     barrier_init_done();
   }
   if (warp == 0) count_tiles(arguments, memory, lane);
-  __syncthreads();
+  if constexpr (kTile.cluster > 1) {
+    cluster_sync();
+  } else {
+    __syncthreads();
+  }
   const TileWalk<kIndex> walk(arguments.schedule, memory);
   if (warp >= kMultiplyingWarps) {
-#ifndef NO_LEND
-    if constexpr (kExpertTiles[kIndex].entries > 32) asm volatile("setmaxnreg.dec.sync.aligned.u32 120;");
-#endif
+    if constexpr (kTile.entries > 32) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kLoading));
     produce(arguments, w, memory, walk, warp - kMultiplyingWarps, lane);
   } else {
-#ifndef NO_LEND
-    if constexpr (kExpertTiles[kIndex].entries > 32) asm volatile("setmaxnreg.inc.sync.aligned.u32 192;");
-#endif
+    if constexpr (kTile.entries > 32) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kMultiplying));
     wait_for_inputs();  // before y, which an earlier kernel may still read, is overwritten
     consume(arguments, memory, walk, warp, lane);
   }
+  // No block leaves while another may still signal its barriers.
+  if constexpr (kTile.cluster > 1) cluster_sync();
 }
 
 template <int kIndex>

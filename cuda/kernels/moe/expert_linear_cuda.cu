@@ -17,9 +17,11 @@ void check_expert_outputs(int n) {
 void run_expert_linear(const ExpertSchedule& schedule, const bf16* x, int rows, const RouteSpec& spec,
                        const ExpertRoutes& routes, bool gather, const DeviceMatrix& w, bf16* y, bool swiglu,
                        cudaStream_t stream) {
-  static_assert(kExpertTileCount == 2, "a launcher for each");
-  constexpr decltype(&expert::launch_tile<0>) kLaunchers[] = {expert::launch_tile<0>, expert::launch_tile<1>};
-  const CUtensorMap map = tensor_map_2d(w.data, w.k, w.n, w.k, 64, schedule.outputs);
+  static_assert(kExpertTileCount == 3, "a launcher for each");
+  constexpr decltype(&expert::launch_tile<0>) kLaunchers[] = {expert::launch_tile<0>, expert::launch_tile<1>,
+                                                             expert::launch_tile<2>};
+  const CUtensorMap map = tensor_map_2d(w.data, w.k, w.n, w.k, 64,
+                                        schedule.outputs / schedule.shape().cluster);
   const bool stream_weights = rows * spec.top_k <= spec.experts * schedule.entries / 2;
   const expert::Arguments arguments{
       x, gather ? routes.row : nullptr, routes.first, y, w.n / spec.experts, w.k, swiglu, stream_weights, schedule};

@@ -25,15 +25,23 @@ template <int kIndex>
 class Loader {
  public:
   __device__ __forceinline__ Loader(const Arguments& arguments, const CUtensorMap& w, const Memory<kIndex>& memory,
-                                    int thread)
-      : arguments_(arguments), w_(w), memory_(memory), chunk_(thread % kChunks), first_row_(thread / kChunks) {
+                                    int rank, int thread)
+      : arguments_(arguments), w_(w), memory_(memory), rank_(rank), chunk_(thread % kChunks), first_row_(thread / kChunks) {
     policy_ = cache_policy(arguments.stream ? CacheHint::kStream : CacheHint::kNormal);
   }
 
-  /// By one thread.
+  /// By one thread. Each block of a cluster brings a part of the outputs to all.
   __device__ __forceinline__ void weights(const TilePosition& at, int step, int stage) const {
+    constexpr ExpertTile kTile = kExpertTiles[kIndex];
     barrier_expect(memory_.full(stage), arguments_.schedule.outputs * 128);
-    tma_load_2d(memory_.w(stage), &w_, step * 64, at.expert * arguments_.n + at.output, memory_.full(stage), policy_);
+    const int rows = arguments_.schedule.outputs / kTile.cluster, first = rank_ * rows;
+    const uint32_t to = memory_.w(stage) + first * 128;
+    const int row = at.expert * arguments_.n + at.output + first;
+    if constexpr (kTile.cluster == 1) {
+      tma_load_2d(to, &w_, step * 64, row, memory_.full(stage), policy_);
+    } else {
+      tma_load_2d(to, &w_, step * 64, row, memory_.full(stage), policy_, (1 << kTile.cluster) - 1);
+    }
   }
 
   /// Looks up where this thread's rows of a tile are, for next_tile().
@@ -75,7 +83,7 @@ class Loader {
   const CUtensorMap& w_;
   const Memory<kIndex>& memory_;
   uint64_t policy_;
-  int chunk_, first_row_, count_, next_count_;
+  int rank_, chunk_, first_row_, count_, next_count_;
   int32_t rows_[kRows], next_rows_[kRows];
 };
 
@@ -84,8 +92,8 @@ template <int kIndex>
 __device__ __forceinline__ void produce(const Arguments& arguments, const CUtensorMap& w, const Memory<kIndex>& memory,
                                         const TileWalk<kIndex>& walk, int warp, int lane) {
   const int steps = arguments.schedule.steps, stages = memory.stages;
-  Loader<kIndex> loader(arguments, w, memory, warp * 32 + lane);
-  int tile = blockIdx.x, begun = min(stages, steps);
+  Loader<kIndex> loader(arguments, w, memory, walk.rank, warp * 32 + lane);
+  int tile = walk.begin, begun = min(stages, steps);
   TilePosition at = {};
   // Weights are written by no kernel, and routes may be read early: the first stages are on their way while the kernels
   // before this one are still running.
@@ -102,7 +110,7 @@ __device__ __forceinline__ void produce(const Arguments& arguments, const CUtens
   if (tile >= walk.count) return;
   while (true) {
     loader.next_tile();
-    tile += gridDim.x;
+    tile += walk.step;
     TilePosition next = {};
     for (int step = 0; step < steps; ++step, ring.advance(stages)) {
       if (begun > 0) {

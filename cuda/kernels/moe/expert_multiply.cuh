@@ -10,16 +10,32 @@
 
 namespace detinfer::expert {
 
+/// Says, for a warp, that a stage has been read, to every block that writes into it.
+template <int kIndex>
+__device__ __forceinline__ void release(const Memory<kIndex>& memory, int stage, int lane) {
+  constexpr int kCluster = kExpertTiles[kIndex].cluster;
+  if (lane >= kCluster) return;
+  if constexpr (kCluster == 1) {
+    barrier_arrive(memory.empty(stage));
+  } else {
+    barrier_arrive_remote(memory.empty(stage), lane);
+  }
+}
+
 /// The chains of a tile that is kColumns entries wide. @param look_ahead called while the last products are under way
 template <int kIndex, int kColumns, class LookAhead>
 __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const Memory<kIndex>& memory,
                                               const TilePosition& at, Ring& ring, int warp, int lane,
                                               const LookAhead& look_ahead) {
-  const int first_output = warp / 4 * 64;
+  constexpr int kParts = kExpertTiles[kIndex].parts;
+  const int first_output = warp / 4 * kParts * 64;
   int previous = 0;
-  float acc[kColumns / 2];
+  float acc[kParts][kColumns / 2];
 #pragma unroll
-  for (float& sum : acc) sum = 0.0f;
+  for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+    for (float& sum : acc[part]) sum = 0.0f;
+  }
   for (int step = 0; step < arguments.schedule.steps; ++step) {
     barrier_wait(memory.full(ring.stage), ring.parity);
     // Rows of x were copied by threads, and wgmma reads like TMA.
@@ -28,25 +44,34 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
     const uint64_t b = k_major_descriptor(memory.x(ring.stage), 1024);
     wgmma_fence();
 #pragma unroll
-    for (int k16 = 0; k16 < 4; ++k16) wgmma_step<kColumns>(acc, a + k16 * 32 / 16, b + k16 * 32 / 16);
+    for (int k16 = 0; k16 < 4; ++k16) {
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        wgmma_step<kColumns>(acc[part], a + (part * 8192 + k16 * 32) / 16, b + k16 * 32 / 16);
+      }
+    }
     wgmma_commit();
     wgmma_wait<1>();
-    if (step > 0 && lane == 0) barrier_arrive(memory.empty(previous));
+    if (step > 0) release<kIndex>(memory, previous, lane);
     previous = ring.stage;
     ring.advance(memory.stages);
   }
   look_ahead();
   wgmma_wait<0>();
-  pin(acc);
-  const uint32_t staging = memory.w(previous) + first_output * 128;
-  if (arguments.swiglu) {
-    store_swiglu_tile<kColumns>(arguments, acc, at, first_output, staging, warp, lane);
-  } else {
-    store_tile<kColumns>(arguments, acc, at, first_output, staging, warp, lane);
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) {
+    pin(acc[part]);
+    const int first = first_output + part * 64;
+    const uint32_t staging = memory.w(previous) + first * 128;
+    if (arguments.swiglu) {
+      store_swiglu_tile<kColumns>(arguments, acc[part], at, first, staging, warp, lane);
+    } else {
+      store_tile<kColumns>(arguments, acc[part], at, first, staging, warp, lane);
+    }
   }
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncwarp();
-  if (lane == 0) barrier_arrive(memory.empty(previous));
+  release<kIndex>(memory, previous, lane);
 }
 
 /// Calls body with the first width that holds so many entries.
@@ -69,15 +94,16 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
                                         const TileWalk<kIndex>& walk, int warp, int lane) {
   constexpr auto kWidths = std::make_index_sequence<kExpertWidthCount>();
   Ring ring;
-  int tile = blockIdx.x;
+  int tile = walk.begin;
   TilePosition at = {};
   if (tile < walk.count) at = walk.at(tile);
-  while (at.count > 0) {
-    tile += gridDim.x;
+  for (bool last = tile >= walk.count; !last;) {
+    tile += walk.step;
+    last = tile >= walk.count;
     TilePosition next = {};
     with_width<kExpertTiles[kIndex].entries>(at.count, kWidths, [&](auto width) {
       multiply_tile<kIndex, width.value>(arguments, memory, at, ring, warp, lane, [&] {
-        if (tile < walk.count) next = walk.at(tile);
+        if (!last) next = walk.at(tile);
       });
     });
     at = next;

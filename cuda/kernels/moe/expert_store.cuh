@@ -61,65 +61,74 @@ __device__ __forceinline__ uint32_t staged_swiglu(uint32_t staging, int entry, i
   return staging + entry * 64 + (vector ^ (entry / 2 % 4)) * 16;
 }
 
-/// SwiGLU of kColumns entries that begin with accumulator `acc`: words of two entries each, one output a thread.
+/// SwiGLU of kColumns entries: words of two entries each, one output a thread.
 template <int kColumns>
-__device__ __forceinline__ void activate(const float* acc, int entries, int lane, uint32_t (&y)[kColumns / 8]) {
+__device__ __forceinline__ void activate(const float* acc, int entries, int lane, uint32_t* y) {
   constexpr int kWords = kColumns / 8;
-  uint32_t ups[kWords];
+  uint32_t gates[kWords], ups[kWords];
 #pragma unroll
   for (int j = 0; j < kWords; ++j) {
-    y[j] = pack_bf16(acc[4 * j], acc[4 * j + 1]);
+    gates[j] = pack_bf16(acc[4 * j], acc[4 * j + 1]);
     ups[j] = pack_bf16(acc[4 * j + 2], acc[4 * j + 3]);
   }
-  swiglu(y, ups, lane % 4 * 2 < entries);
+  swiglu(gates, ups, lane % 4 * 2 < entries);
+#pragma unroll
+  for (int j = 0; j < kWords; ++j) y[j] = gates[j];
 }
 
-/// The end of a tile of gates and ups.
+/// SwiGLU of kColumns entries of 32 gates and their ups, and their store.
+/// @param y where output 0 of the first belongs, rows n apart @param outputs, entries those that exist
+template <int kColumns>
+__device__ __forceinline__ void store_swiglu(const float* acc, uint32_t staging, int outputs, int entries, bf16* y,
+                                             int n, int barrier, int warp, int lane) {
+  constexpr int kWords = kColumns / 8, kPart = 32, kFull = kColumns / kPart * kPart;
+  const int thread = warp * 32 + lane, vector = thread % 4;
+  uint32_t words[kWords];
+#pragma unroll
+  for (int part = 0; part < kFull; part += kPart) activate<kPart>(acc + part / 2, entries - part, lane, words + part / 8);
+  if constexpr (kFull < kColumns) {
+    activate<kColumns - kFull>(acc + kFull / 2, entries - kFull, lane, words + kFull / 8);
+  }
+  named_barrier_sync(barrier, 128);  // until the last product, or the reads of the round before, are done
+#pragma unroll
+  for (int word = 0; word < kWords; word += 4) {
+    const uint32_t* const c = &words[word];
+    if (kWords - word >= 4) {
+      store_transposed(staged_swiglu(staging, word * 8 + lane, warp), c[0], c[1], c[2], c[3]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWords - word; ++i) {
+        store_transposed(staged_swiglu(staging, (word + i) * 8 + lane % 8, warp), c[i]);
+      }
+    }
+  }
+  named_barrier_sync(barrier, 128);
+#pragma unroll
+  for (int i = 0; i < kColumns; i += 32) {
+    const int entry = i + thread / 4;
+    if (vector * kVector >= outputs || entry >= entries) break;
+    *reinterpret_cast<uint4*>(y + int64_t(entry) * n + vector * kVector) =
+        load_shared(staged_swiglu(staging, entry, vector));
+  }
+}
+
+/// A warpgroup's part of a tile of gates and ups.
 template <int kColumns>
 __device__ __forceinline__ void store_swiglu_tile(const Arguments& arguments, float (&acc)[kColumns / 2],
                                                   const TilePosition& at, int first_output, uint32_t staging, int warp,
                                                   int lane) {
-  constexpr int kStaged = 2 * kStagedEntries, kPart = 32;
-  const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane, n = arguments.n / 2;
-  const int outputs = min(arguments.schedule.outputs - first_output, arguments.n - at.output - first_output) / 2;
-  const int vector = thread % 4;
-  bf16* const y = arguments.y + int64_t(at.entry) * n + (at.output + first_output) / 2 + vector * kVector;
+  constexpr int kMost = 2 * kStagedEntries, kFull = kColumns / kMost * kMost;
+  const int n = arguments.n / 2;
+  const int outputs = (min(arguments.schedule.outputs, arguments.n - at.output) - first_output) / 2;
+  bf16* const y = arguments.y + int64_t(at.entry) * n + (at.output + first_output) / 2;
 #pragma unroll
-  for (int first = 0; first < kColumns; first += kStaged) {
-    constexpr int kMost = kColumns < kStaged ? kColumns : kStaged;
-    const int columns = kColumns - first < kMost ? kColumns - first : kMost;
-    uint32_t words[kMost / 8];
-#pragma unroll
-    for (int part = 0; part < columns; part += kPart) {
-      const auto work = [&](auto width) {
-        uint32_t results[width.value / 8];
-        activate<width.value>(&acc[(first + part) / 2], at.count - first - part, lane, results);
-#pragma unroll
-        for (int j = 0; j < width.value / 8; ++j) words[part / 8 + j] = results[j];
-      };
-      if (columns - part >= kPart) work(std::integral_constant<int, kPart>());
-      else if (columns - part == 16) work(std::integral_constant<int, 16>());
-      else work(std::integral_constant<int, 8>());
-    }
-    named_barrier_sync(barrier, 128);  // until the last product, or the reads of the round before, are done
-#pragma unroll
-    for (int column = 0; column < columns; column += 32) {
-      const uint32_t* const c = &words[column / 8];
-      const int rest = columns - column;
-      const int matrix = rest >= 32 ? lane / 8 : rest == 16 ? lane / 8 % 2 : 0;
-      const uint32_t to = staged_swiglu(staging, column + matrix * 8 + lane % 8, warp % 4);
-      if (rest >= 32) store_transposed(to, c[0], c[1], c[2], c[3]);
-      else if (rest == 16) store_transposed(to, c[0], c[1]);
-      else store_transposed(to, c[0]);
-    }
-    named_barrier_sync(barrier, 128);
-    const int entries = at.count - first;
-#pragma unroll
-    for (int i = 0; i < columns; i += 32) {
-      const int entry = i + thread / 4;
-      if (vector * kVector >= outputs || entry >= entries) break;
-      *reinterpret_cast<uint4*>(y + int64_t(first + entry) * n) = load_shared(staged_swiglu(staging, entry, vector));
-    }
+  for (int first = 0; first < kFull; first += kMost) {
+    store_swiglu<kMost>(acc + first / 2, staging, outputs, at.count - first, y + int64_t(first) * n, n, 1 + warp / 4,
+                        warp % 4, lane);
+  }
+  if constexpr (kFull < kColumns) {
+    store_swiglu<kColumns - kFull>(acc + kFull / 2, staging, outputs, at.count - kFull, y + int64_t(kFull) * n, n,
+                                   1 + warp / 4, warp % 4, lane);
   }
 }
 
@@ -140,7 +149,7 @@ __device__ __forceinline__ void store_tile(const Arguments& arguments, float (&a
     for (int column = first; column < min(first + kStagedEntries, kColumns); column += 16) {
       const float* const c = &acc[column / 2];
       const uint32_t to = staged(staging, column - first + lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2);
-      if constexpr (kColumns == 8) {
+      if (kColumns - column == 8) {
         store_transposed(to, pack_bf16(c[0], c[1]), pack_bf16(c[2], c[3]));
       } else {
         store_transposed(to, pack_bf16(c[0], c[1]), pack_bf16(c[2], c[3]), pack_bf16(c[4], c[5]),

@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <cuda_runtime.h>
 
+#include "core/cluster.cuh"
 #include "core/ptx.cuh"
 #include "kernels/moe/expert_schedule.h"
 #include "kernels/moe/warp_sum.cuh"
@@ -34,7 +35,7 @@ void launch_tile(const CUtensorMap& w, const Arguments& arguments, cudaStream_t 
 /// A tile of this thread block.
 struct TilePosition {
   int expert;
-  /// Its first entry and their number.
+  /// Its first entry and their number, which may be 0 for a block of a cluster.
   int entry, count;
   /// Its first output.
   int output;
@@ -44,7 +45,8 @@ struct TilePosition {
 /// each expert where its entries and where its tiles of entries begin.
 template <int kIndex>
 struct Memory {
-  static constexpr uint32_t kWBlock = ExpertTile::kOutputs * 128;
+  static constexpr ExpertTile kTile = kExpertTiles[kIndex];
+  static constexpr uint32_t kWBlock = kTile.outputs() * 128;
   uint32_t base, stage_bytes, barriers;
   int stages;
   int32_t *first, *tiles, *order;
@@ -64,30 +66,38 @@ struct Memory {
   __device__ __forceinline__ uint32_t empty(int stage) const { return barriers + 8 * (stages + stage); }
 };
 
-/// Tiles of an expert have a multiple of so many entries, but for the last.
-constexpr int kHeightStep = 16;
-
 /// Whether experts are walked in the order of their tiles' heights.
 template <int kIndex>
 constexpr bool kSorted = kExpertTiles[kIndex].entries > 32;
 
 __device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-/// Entries of an expert's tiles but the last, which may have fewer: about as many in each, in steps of a width.
-__device__ __forceinline__ int tile_height(int entries, int tiles, int most) {
-  return tiles == 0 ? 0 : min(ceil_div(ceil_div(entries, tiles), kHeightStep) * kHeightStep, most);
-}
+/// How the entries of an expert are cut into tiles of about as many, the last having what is left; the tiles of a group
+/// belong to the blocks of a cluster.
+template <int kIndex>
+struct Cut {
+  static constexpr int kStep = kExpertTiles[kIndex].height_step();
+  int groups, height;
+
+  __device__ __forceinline__ Cut(int entries, int most) {
+    constexpr int kCluster = kExpertTiles[kIndex].cluster;
+    groups = ceil_div(entries, most * kCluster);
+    const int share = ceil_div(entries, max(groups, 1) * kCluster);
+    height = min(ceil_div(share, kStep) * kStep, most);
+  }
+};
 
 /// Ranks the experts by the height of their tiles, the highest first: blocks that take tiles in turn then get about as
 /// much of each height. To be called by one warp.
 template <int kIndex>
 __device__ __forceinline__ void order_experts(const Arguments& arguments, const Memory<kIndex>& memory, int lane) {
-  const int experts = arguments.schedule.experts, most = arguments.schedule.entries;
+  constexpr int kStep = Cut<kIndex>::kStep;
+  const int experts = arguments.schedule.experts;
   int rank = 0;
-  for (int step = ceil_div(most, kHeightStep); step >= 0; --step) {
+  for (int height = ceil_div(arguments.schedule.entries, kStep) * kStep; height >= 0; height -= kStep) {
     for (int first = 0; first < experts; first += 32) {
       const int i = first + lane;
-      const bool mine = i < experts && ceil_div(memory.tiles[min(i, experts - 1)], kHeightStep) == step;
+      const bool mine = i < experts && ceil_div(memory.tiles[min(i, experts - 1)], kStep) * kStep == height;
       const uint32_t all = __ballot_sync(~0u, mine);
       if (mine) memory.order[rank + __popc(all & ((1u << lane) - 1))] = i;
       rank += __popc(all);
@@ -103,9 +113,9 @@ __device__ __forceinline__ void count_tiles(const Arguments& arguments, const Me
   for (int i = lane; i < experts; i += 32) {
     // Both ends are asked for at once, and several experts: the weights wait for them.
     const int32_t first = __ldcg(arguments.first + i), end = __ldcg(arguments.first + i + 1);
-    const int tiles = ceil_div(end - first, most);
+    const Cut<kIndex> cut(end - first, most);
     memory.first[i] = first;
-    memory.tiles[i] = kSorted<kIndex> ? tile_height(end - first, tiles, most) : tiles;
+    memory.tiles[i] = kSorted<kIndex> ? cut.height : cut.groups;
     if (i == experts - 1) memory.first[experts] = end;
   }
   __syncwarp();
@@ -117,7 +127,7 @@ __device__ __forceinline__ void count_tiles(const Arguments& arguments, const Me
   const auto tiles_of = [&](int rank) {
     if constexpr (!kSorted<kIndex>) return memory.tiles[rank];
     const int expert = memory.order[rank];
-    return ceil_div(memory.first[expert + 1] - memory.first[expert], most);
+    return Cut<kIndex>(memory.first[expert + 1] - memory.first[expert], most).groups;
   };
   int sum = 0;
   for (int i = begin; i < end; ++i) sum += tiles_of(i);
@@ -135,29 +145,35 @@ template <int kIndex>
 struct TileWalk {
   const ExpertSchedule& schedule;
   const Memory<kIndex>& memory;
-  /// Of all thread blocks.
-  int count;
+  /// Groups of all clusters, the first of this block's cluster and how far apart they are.
+  int count, begin, step;
+  /// Of this block in its cluster.
+  int rank;
 
   __device__ __forceinline__ TileWalk(const ExpertSchedule& s, const Memory<kIndex>& m) : schedule(s), memory(m) {
+    constexpr int kCluster = kExpertTiles[kIndex].cluster;
     count = memory.tiles[s.experts] * s.output_tiles;
+    begin = blockIdx.x / kCluster;
+    step = gridDim.x / kCluster;
+    rank = kCluster > 1 ? cluster_rank() : 0;
   }
-  __device__ __forceinline__ TilePosition at(int tile) const {
-    // The last expert whose tiles begin at or before this one has tiles.
-    const int target = tile / schedule.output_tiles;
-    int rank = 0, behind = schedule.experts;
-    while (behind - rank > 1) {
-      const int middle = (rank + behind) / 2;
+  __device__ __forceinline__ TilePosition at(int group) const {
+    // The last expert whose groups begin at or before this one has groups.
+    const int target = group / schedule.output_tiles;
+    int place = 0, behind = schedule.experts;
+    while (behind - place > 1) {
+      const int middle = (place + behind) / 2;
       const bool later = memory.tiles[middle] <= target;
-      rank = later ? middle : rank;
+      place = later ? middle : place;
       behind = later ? behind : middle;
     }
-    const int expert = kSorted<kIndex> ? memory.order[rank] : rank;
-    const int before = memory.tiles[rank], tiles = memory.tiles[rank + 1] - before;
-    const int first = memory.first[expert], entries = memory.first[expert + 1] - first;
-    const int rest = tile - before * schedule.output_tiles;
-    const int height = tile_height(entries, tiles, schedule.entries);
-    const int skipped = rest % tiles * height;
-    return {expert, first + skipped, min(height, entries - skipped), rest / tiles * schedule.outputs};
+    const int expert = kSorted<kIndex> ? memory.order[place] : place;
+    const int before = memory.tiles[place], first = memory.first[expert];
+    const int entries = memory.first[expert + 1] - first;
+    const Cut<kIndex> cut(entries, schedule.entries);
+    const int rest = group - before * schedule.output_tiles;
+    const int skipped = min((rest % cut.groups * kExpertTiles[kIndex].cluster + rank) * cut.height, entries);
+    return {expert, first + skipped, min(cut.height, entries - skipped), rest / cut.groups * schedule.outputs};
   }
 };
 
