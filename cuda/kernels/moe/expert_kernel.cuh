@@ -11,11 +11,13 @@ namespace detinfer::expert {
 
 constexpr int kMultiplyingWarps = ExpertTile::kWarpgroups * 4;
 
-/// Registers of a thread: the loading warps lend theirs.
+/// Registers of a thread: the loading warps lend theirs. A block has what it starts with and no more, or it never ends.
 template <int kIndex>
 struct Registers {
+  static constexpr int kStart = 65536 / ExpertTile::kThreads / 8 * 8;
   static constexpr int kMultiplying = kExpertTiles[kIndex].cluster > 1 ? 216 : 192;
-  static constexpr int kLoading = (65536 / 128 - 2 * kMultiplying) / 8 * 8;
+  static constexpr int kLoading = 3 * kStart - 2 * kMultiplying;
+  static_assert(ExpertTile::kWarpgroups == 2 && ExpertTile::kLoadingWarps == 4, "three warpgroups");
 };
 
 template <int kIndex>

@@ -95,6 +95,7 @@ __device__ __forceinline__ void order_experts(const Arguments& arguments, const 
   const int experts = arguments.schedule.experts;
   int rank = 0;
   for (int height = ceil_div(arguments.schedule.entries, kStep) * kStep; height >= 0; height -= kStep) {
+#pragma unroll 4
     for (int first = 0; first < experts; first += 32) {
       const int i = first + lane;
       const bool mine = i < experts && ceil_div(memory.tiles[min(i, experts - 1)], kStep) * kStep == height;
