@@ -22,7 +22,9 @@ void run_expert_linear(const ExpertSchedule& schedule, const bf16* x, int rows, 
                                                              expert::launch_tile<2>};
   const CUtensorMap map = tensor_map_2d(w.data, w.k, w.n, w.k, 64,
                                         schedule.outputs / schedule.shape().cluster);
-  const bool stream_weights = rows * spec.top_k <= spec.experts * schedule.entries / 2;
+  // With room for those above the average.
+  const bool stream_weights =
+      int64_t(rows) * spec.top_k * 8 <= int64_t(spec.experts) * schedule.entries * schedule.shape().cluster * 7;
   const expert::Arguments arguments{
       x, gather ? routes.row : nullptr, routes.first, y, w.n / spec.experts, w.k, swiglu, stream_weights, schedule};
   kLaunchers[schedule.tile](map, arguments, stream);

@@ -10,9 +10,6 @@
 
 namespace detinfer::expert {
 
-/// Stages at the end of a tile in which a warpgroup's second part is behind its first.
-constexpr int kTailStages = 2;
-
 /// Says, for a warp, that a stage has been read, to every block that writes into it.
 template <int kIndex>
 __device__ __forceinline__ void release(const Memory<kIndex>& memory, int stage, int lane) {
@@ -25,19 +22,6 @@ __device__ __forceinline__ void release(const Memory<kIndex>& memory, int stage,
   }
 }
 
-/// Steps of a stage for some of a warpgroup's parts, as one group. @param w, x of the stage; w of the warpgroup's outputs
-template <int kFirst, int kEnd, int kColumns, int kParts>
-__device__ __forceinline__ void multiply_stage(float (&acc)[kParts][kColumns / 2], uint32_t w, uint32_t x) {
-  const uint64_t a = k_major_descriptor(w, 1024), b = k_major_descriptor(x, 1024);
-#pragma unroll
-  for (int k16 = 0; k16 < 4; ++k16) {
-#pragma unroll
-    for (int part = kFirst; part < kEnd; ++part) {
-      wgmma_step<kColumns>(acc[part], a + (part * 8192 + k16 * 32) / 16, b + k16 * 32 / 16);
-    }
-  }
-}
-
 /// The chains of a tile that is kColumns entries wide. @param look_ahead called while the last products are under way
 template <int kIndex, int kColumns, class LookAhead>
 __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const Memory<kIndex>& memory,
@@ -45,71 +29,42 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
                                               const LookAhead& look_ahead) {
   constexpr int kParts = kExpertTiles[kIndex].parts;
   const int first_output = warp / 4 * kParts * 64, steps = arguments.schedule.steps;
-  // A second part is behind in the last stages: its products are under way while the first is stored.
-  const int tail = kParts > 1 ? min(kTailStages, steps) : 0;
-  int previous = 0;
+  int previous = 0, before = 0;
   float acc[kParts][kColumns / 2];
 #pragma unroll
   for (int part = 0; part < kParts; ++part) {
 #pragma unroll
     for (float& sum : acc[part]) sum = 0.0f;
   }
-  const auto wait = [&] {
+  for (int step = 0; step < steps; ++step) {
     barrier_wait(memory.full(ring.stage), ring.parity);
     // Rows of x were copied by threads, and wgmma reads like TMA.
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    const uint64_t a = k_major_descriptor(memory.w(ring.stage) + first_output * 128, 1024);
+    const uint64_t b = k_major_descriptor(memory.x(ring.stage), 1024);
     wgmma_fence();
-  };
-  const auto store = [&](int part) {
-    pin(acc[part]);
-    const int first = first_output + part * 64;
-    const uint32_t staging = memory.w(previous) + first * 128;
-    if (arguments.swiglu) {
-      store_swiglu_tile<kColumns>(arguments, acc[part], at, first, staging, warp, lane);
-    } else {
-      store_tile<kColumns>(arguments, acc[part], at, first, staging, warp, lane);
+#pragma unroll
+    for (int k16 = 0; k16 < 4; ++k16) {
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        wgmma_step<kColumns>(acc[part], a + (part * 8192 + k16 * 32) / 16, b + k16 * 32 / 16);
+      }
     }
-  };
-  for (int step = 0; step < steps - tail; ++step) {
-    wait();
-    multiply_stage<0, kParts, kColumns>(acc, memory.w(ring.stage) + first_output * 128, memory.x(ring.stage));
     wgmma_commit();
     wgmma_wait<1>();
-    if (step > 0) release<kIndex>(memory, previous, lane);
+    before = previous;
+    // The last two stages are needed to turn the outputs around.
+    if (step > 0 && step + 1 < steps) release<kIndex>(memory, before, lane);
     previous = ring.stage;
     ring.advance(memory.stages);
   }
-  if constexpr (kParts > 1) {
-    Ring behind = ring;
-    for (int step = 0; step < tail; ++step) {
-      wait();
-      multiply_stage<0, 1, kColumns>(acc, memory.w(ring.stage) + first_output * 128, memory.x(ring.stage));
-      wgmma_commit();
-      wgmma_wait<1>();
-      if (step == 0 && steps > tail) release<kIndex>(memory, previous, lane);
-      previous = ring.stage;
-      ring.advance(memory.stages);
-    }
-    Ring late = behind;
-#pragma unroll 1
-    for (int step = 0; step < tail; ++step, late.advance(memory.stages)) {
-      wgmma_fence();
-      multiply_stage<1, 2, kColumns>(acc, memory.w(late.stage) + first_output * 128, memory.x(late.stage));
-    }
-    wgmma_commit();
-    look_ahead();
-    wgmma_wait<1>();
-    store(0);
-    wgmma_wait<0>();
-    for (; behind.stage != previous; behind.advance(memory.stages)) release<kIndex>(memory, behind.stage, lane);
-    store(1);
-  } else {
-    look_ahead();
-    wgmma_wait<0>();
-    store(0);
-  }
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  __syncwarp();
+  look_ahead();
+  wgmma_wait<0>();
+#pragma unroll
+  for (int part = 0; part < kParts; ++part) pin(acc[part]);
+  const Staging<kParts> staging{memory.w(before) + first_output * 128, memory.w(previous) + first_output * 128};
+  store_tile<kColumns>(arguments, acc, at, first_output, staging, warp, lane);
+  release<kIndex>(memory, before, lane);
   release<kIndex>(memory, previous, lane);
 }
 

@@ -48,7 +48,7 @@ ExpertSchedule schedule_of_expert_tile(int tile, int outputs, int entries, int r
   s.tile = tile;
   s.outputs = outputs;
   s.entries = entries;
-  s.steps = ceil_div(k, 64);
+  s.steps = std::max(ceil_div(k, 64), ExpertSchedule::kLeastSteps);
   s.experts = experts;
   s.stages = (kSharedBytes - 1024 - s.table_bytes()) / (s.stage_bytes() + 16);
   s.output_tiles = ceil_div(n, outputs);

@@ -2,8 +2,6 @@
 // neighbouring threads, which apply SwiGLU where it is asked for.
 #pragma once
 
-#include <type_traits>
-
 #include "core/bf16_vector.cuh"
 #include "kernels/mlp/swiglu.cuh"
 #include "kernels/moe/expert_walk.cuh"
@@ -12,9 +10,6 @@ namespace detinfer::expert {
 
 /// Stores matrices of 8x8 that a warp holds as mma does, transposed. Lane i gives the address of column i % 8 of matrix
 /// i / 8.
-__device__ __forceinline__ void store_transposed(uint32_t address, uint32_t a) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(address), "r"(a) : "memory");
-}
 __device__ __forceinline__ void store_transposed(uint32_t address, uint32_t a, uint32_t b) {
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(address), "r"(a), "r"(b)
                : "memory");
@@ -34,131 +29,113 @@ __device__ __forceinline__ uint4 load_shared(uint32_t address) {
   return v;
 }
 
-/// Entries that are turned around at a time.
-constexpr int kStagedEntries = 64;
+/// Where a warpgroup turns its outputs around: its own weights in the last two stages, of which each has room for
+/// kEntries entries of all its outputs.
+template <int kParts>
+struct Staging {
+  static constexpr int kEntries = 64;
+  uint32_t first, second;
 
-/// Where a vector of an entry lies in a staging area, which has 64 outputs of each. The order of an entry's 8 vectors
-/// depends on the entry, so that neither writes nor reads collide.
-__device__ __forceinline__ uint32_t staged(uint32_t staging, int entry, int vector) {
-  return staging + entry * 128 + (vector ^ (entry % 8)) * 16;
-}
+  /// Where a vector of an entry lies. The order of vectors depends on the entry, so that neither writes nor reads collide.
+  __device__ __forceinline__ uint32_t at(int entry, int vector) const {
+    return (entry < kEntries ? first : second) + entry % kEntries * kParts * 128 + (vector ^ (entry % 8)) * 16;
+  }
+};
 
-/// Stores staged entries of 64 outputs each. @param y where output 0 of the first belongs, rows n apart
-/// @param outputs, entries those that exist
-__device__ __forceinline__ void store_entries(uint32_t staging, int outputs, int entries, bf16* y, int n, int thread) {
-  constexpr int kVectors = 64 / kVector, kStep = 128 / kVectors;
+/// Stores staged entries. @param y where output 0 of the first belongs, rows n apart @param outputs, entries those that
+/// exist
+template <int kParts>
+__device__ __forceinline__ void store_outputs(const Staging<kParts>& staging, int outputs, int entries, bf16* y, int n,
+                                              int thread) {
+  constexpr int kVectors = 64 * kParts / kVector, kStep = 128 / kVectors, kBatch = 4;
   const int vector = thread % kVectors;
+  if (vector * kVector >= outputs) return;
+  y += vector * kVector;
+#pragma unroll 1
+  for (int first = thread / kVectors; first < entries; first += kBatch * kStep) {
+    uint4 v[kBatch];
 #pragma unroll
-  for (int i = 0; i < kStagedEntries; i += kStep) {
-    const int entry = i + thread / kVectors;
-    if (vector * kVector >= outputs || entry >= entries) break;
-    *reinterpret_cast<uint4*>(y + int64_t(entry) * n + vector * kVector) = load_shared(staged(staging, entry, vector));
+    for (int i = 0; i < kBatch; ++i) v[i] = load_shared(staging.at(first + i * kStep, vector));
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int entry = first + i * kStep;
+      if (entry < entries) *reinterpret_cast<uint4*>(y + int64_t(entry) * n) = v[i];
+    }
   }
 }
 
-/// Where a vector of an entry lies where 32 outputs of each are staged.
-__device__ __forceinline__ uint32_t staged_swiglu(uint32_t staging, int entry, int vector) {
-  return staging + entry * 64 + (vector ^ (entry / 2 % 4)) * 16;
-}
-
-/// SwiGLU of kColumns entries: words of two entries each, one output a thread.
-template <int kColumns>
-__device__ __forceinline__ void activate(const float* acc, int entries, int lane, uint32_t* y) {
-  constexpr int kWords = kColumns / 8;
-  uint32_t gates[kWords], ups[kWords];
+/// Stores SwiGLU of staged entries of gates and their ups, half as many outputs.
+template <int kParts>
+__device__ __forceinline__ void store_swiglu(const Staging<kParts>& staging, int outputs, int entries, bf16* y, int n,
+                                             int thread) {
+  constexpr int kVectors = 32 * kParts / kVector, kStep = 128 / kVectors, kBatch = 2;
+  const int vector = thread % kVectors;
+  y += vector * kVector;
+#pragma unroll 1
+  for (int first = thread / kVectors; first - thread / kVectors < entries; first += kBatch * kStep) {
+    uint32_t words[4 * kBatch], ups[4 * kBatch];
 #pragma unroll
-  for (int j = 0; j < kWords; ++j) {
-    gates[j] = pack_bf16(acc[4 * j], acc[4 * j + 1]);
-    ups[j] = pack_bf16(acc[4 * j + 2], acc[4 * j + 3]);
-  }
-  swiglu(gates, ups, lane % 4 * 2 < entries);
+    for (int i = 0; i < kBatch; ++i) {
+      const uint4 g = load_shared(staging.at(first + i * kStep, 2 * vector));
+      const uint4 u = load_shared(staging.at(first + i * kStep, 2 * vector + 1));
+      words[4 * i] = g.x, words[4 * i + 1] = g.y, words[4 * i + 2] = g.z, words[4 * i + 3] = g.w;
+      ups[4 * i] = u.x, ups[4 * i + 1] = u.y, ups[4 * i + 2] = u.z, ups[4 * i + 3] = u.w;
+    }
+    const bool exists = vector * kVector < outputs;
+    swiglu(words, ups, exists && first < entries);
 #pragma unroll
-  for (int j = 0; j < kWords; ++j) y[j] = gates[j];
-}
-
-/// SwiGLU of kColumns entries of 32 gates and their ups, and their store.
-/// @param y where output 0 of the first belongs, rows n apart @param outputs, entries those that exist
-template <int kColumns>
-__device__ __forceinline__ void store_swiglu(const float* acc, uint32_t staging, int outputs, int entries, bf16* y,
-                                             int n, int barrier, int warp, int lane) {
-  constexpr int kWords = kColumns / 8, kPart = 32, kFull = kColumns / kPart * kPart;
-  const int thread = warp * 32 + lane, vector = thread % 4;
-  uint32_t words[kWords];
-#pragma unroll
-  for (int part = 0; part < kFull; part += kPart) activate<kPart>(acc + part / 2, entries - part, lane, words + part / 8);
-  if constexpr (kFull < kColumns) {
-    activate<kColumns - kFull>(acc + kFull / 2, entries - kFull, lane, words + kFull / 8);
-  }
-  named_barrier_sync(barrier, 128);  // until the last product, or the reads of the round before, are done
-#pragma unroll
-  for (int word = 0; word < kWords; word += 4) {
-    const uint32_t* const c = &words[word];
-    if (kWords - word >= 4) {
-      store_transposed(staged_swiglu(staging, word * 8 + lane, warp), c[0], c[1], c[2], c[3]);
-    } else {
-#pragma unroll
-      for (int i = 0; i < kWords - word; ++i) {
-        store_transposed(staged_swiglu(staging, (word + i) * 8 + lane % 8, warp), c[i]);
+    for (int i = 0; i < kBatch; ++i) {
+      const int entry = first + i * kStep;
+      if (exists && entry < entries) {
+        *reinterpret_cast<uint4*>(y + int64_t(entry) * n) =
+            make_uint4(words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]);
       }
     }
   }
-  named_barrier_sync(barrier, 128);
-#pragma unroll
-  for (int i = 0; i < kColumns; i += 32) {
-    const int entry = i + thread / 4;
-    if (vector * kVector >= outputs || entry >= entries) break;
-    *reinterpret_cast<uint4*>(y + int64_t(entry) * n + vector * kVector) =
-        load_shared(staged_swiglu(staging, entry, vector));
-  }
 }
 
-/// A warpgroup's part of a tile of gates and ups.
-template <int kColumns>
-__device__ __forceinline__ void store_swiglu_tile(const Arguments& arguments, float (&acc)[kColumns / 2],
-                                                  const TilePosition& at, int first_output, uint32_t staging, int warp,
-                                                  int lane) {
-  constexpr int kMost = 2 * kStagedEntries, kFull = kColumns / kMost * kMost;
-  const int n = arguments.n / 2;
-  const int outputs = (min(arguments.schedule.outputs, arguments.n - at.output) - first_output) / 2;
-  bf16* const y = arguments.y + int64_t(at.entry) * n + (at.output + first_output) / 2;
-#pragma unroll
-  for (int first = 0; first < kFull; first += kMost) {
-    store_swiglu<kMost>(acc + first / 2, staging, outputs, at.count - first, y + int64_t(first) * n, n, 1 + warp / 4,
-                        warp % 4, lane);
-  }
-  if constexpr (kFull < kColumns) {
-    store_swiglu<kColumns - kFull>(acc + kFull / 2, staging, outputs, at.count - kFull, y + int64_t(kFull) * n, n,
-                                   1 + warp / 4, warp % 4, lane);
-  }
-}
-
-/// A warpgroup's part of a tile: 64 outputs for kColumns entries.
-/// @param staging 8 KB that only this warpgroup uses, and TMA fills once all its threads are back
+/// A warpgroup's part of a tile: kParts · 64 outputs for kColumns entries.
+/// @param staging that only this warpgroup uses, and TMA fills once all its threads are back
 /// @param first_output of the warpgroup, within the tile
-template <int kColumns>
-__device__ __forceinline__ void store_tile(const Arguments& arguments, float (&acc)[kColumns / 2],
-                                           const TilePosition& at, int first_output, uint32_t staging, int warp,
-                                           int lane) {
-  const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane, n = arguments.n;
-  const int outputs = min(arguments.schedule.outputs, n - at.output) - first_output;
-  bf16* const y = arguments.y + int64_t(at.entry) * n + at.output + first_output;
+template <int kColumns, int kParts>
+__device__ __forceinline__ void store_tile(const Arguments& arguments, const float (&acc)[kParts][kColumns / 2],
+                                           const TilePosition& at, int first_output, const Staging<kParts>& staging,
+                                           int warp, int lane) {
+  constexpr int kRound = 2 * Staging<kParts>::kEntries;
+  const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane;
+  // SwiGLU halves everything along the outputs.
+  const int share = arguments.swiglu ? 2 : 1, n = arguments.n / share;
+  const int outputs = (min(arguments.schedule.outputs, arguments.n - at.output) - first_output) / share;
+  bf16* const y = arguments.y + int64_t(at.entry) * n + (at.output + first_output) / share;
 #pragma unroll
-  for (int first = 0; first < kColumns; first += kStagedEntries) {
+  for (int first = 0; first < kColumns; first += kRound) {
     named_barrier_sync(barrier, 128);  // until the last product, or the reads of the round before, are done
 #pragma unroll
-    for (int column = first; column < min(first + kStagedEntries, kColumns); column += 16) {
-      const float* const c = &acc[column / 2];
-      const uint32_t to = staged(staging, column - first + lane / 16 * 8 + lane % 8, warp % 4 * 2 + lane / 8 % 2);
-      if (kColumns - column == 8) {
-        store_transposed(to, pack_bf16(c[0], c[1]), pack_bf16(c[2], c[3]));
-      } else {
-        store_transposed(to, pack_bf16(c[0], c[1]), pack_bf16(c[2], c[3]), pack_bf16(c[4], c[5]),
-                         pack_bf16(c[6], c[7]));
+    for (int column = first; column < min(first + kRound, kColumns); column += 16) {
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        const float* const c = &acc[part][column / 2];
+        const uint32_t to = staging.at(column - first + lane / 16 * 8 + lane % 8,
+                                       part * 8 + warp % 4 * 2 + lane / 8 % 2);
+        if (kColumns - column == 8) {
+          store_transposed(to, pack_bf16(c[0], c[1]), pack_bf16(c[2], c[3]));
+        } else {
+          store_transposed(to, pack_bf16(c[0], c[1]), pack_bf16(c[2], c[3]), pack_bf16(c[4], c[5]),
+                           pack_bf16(c[6], c[7]));
+        }
       }
     }
     named_barrier_sync(barrier, 128);
-    store_entries(staging, outputs, at.count - first, y + int64_t(first) * n, n, thread);
+    const int entries = min(at.count - first, kRound);
+    bf16* const to = y + int64_t(first) * n;
+    if (arguments.swiglu) {
+      store_swiglu(staging, outputs, entries, to, n, thread);
+    } else {
+      store_outputs(staging, outputs, entries, to, n, thread);
+    }
   }
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncwarp();
 }
 
 }  // namespace detinfer::expert
