@@ -11,6 +11,10 @@ namespace detinfer::expert {
 
 constexpr int kMultiplyingWarps = ExpertTile::kWarpgroups * 4;
 
+/// Whether the loading warps lend registers.
+template <int kIndex>
+constexpr bool kLends = kExpertTiles[kIndex].entries > 32;
+
 /// Registers of a thread: the loading warps lend theirs. A block has what it starts with and no more, or it never ends.
 template <int kIndex>
 struct Registers {
@@ -35,7 +39,7 @@ __global__ void __launch_bounds__(ExpertTile::kThreads, 1) __cluster_dims__(kExp
     }
     barrier_init_done();
   }
-  if (warp == 0) count_tiles(arguments, memory, lane);
+  if (warp == 0) count_groups(arguments, memory, lane);
   if constexpr (kTile.cluster > 1) {
     cluster_sync();
   } else {
@@ -43,10 +47,12 @@ __global__ void __launch_bounds__(ExpertTile::kThreads, 1) __cluster_dims__(kExp
   }
   const TileWalk<kIndex> walk(arguments.schedule, memory);
   if (warp >= kMultiplyingWarps) {
-    if constexpr (kTile.entries > 32) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kLoading));
+    if constexpr (kLends<kIndex>) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kLoading));
     produce(arguments, w, memory, walk, warp - kMultiplyingWarps, lane);
   } else {
-    if constexpr (kTile.entries > 32) asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kMultiplying));
+    if constexpr (kLends<kIndex>) {
+      asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kMultiplying));
+    }
     wait_for_inputs();  // before y, which an earlier kernel may still read, is overwritten
     consume(arguments, memory, walk, warp, lane);
   }

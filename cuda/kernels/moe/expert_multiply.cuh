@@ -29,6 +29,7 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
                                               const LookAhead& look_ahead) {
   constexpr int kParts = kExpertTiles[kIndex].parts;
   const int first_output = warp / 4 * kParts * 64, steps = arguments.schedule.steps;
+  constexpr int kStages = Staging<kParts>::kStages;
   int previous = 0, before = 0;
   float acc[kParts][kColumns / 2];
 #pragma unroll
@@ -53,8 +54,8 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
     wgmma_commit();
     wgmma_wait<1>();
     before = previous;
-    // The last two stages are needed to turn the outputs around.
-    if (step > 0 && step + 1 < steps) release<kIndex>(memory, before, lane);
+    // The last stages are needed to turn the outputs around.
+    if (step > 0 && (kStages == 1 || step + 1 < steps)) release<kIndex>(memory, before, lane);
     previous = ring.stage;
     ring.advance(memory.stages);
   }
@@ -62,9 +63,11 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
   wgmma_wait<0>();
 #pragma unroll
   for (int part = 0; part < kParts; ++part) pin(acc[part]);
-  const Staging<kParts> staging{memory.w(before) + first_output * 128, memory.w(previous) + first_output * 128};
+  Staging<kParts> staging;
+  staging.stages[0] = memory.w(previous) + first_output * 128;
+  if constexpr (kStages == 2) staging.stages[1] = memory.w(before) + first_output * 128;
   store_tile<kColumns>(arguments, acc, at, first_output, staging, warp, lane);
-  release<kIndex>(memory, before, lane);
+  if constexpr (kStages == 2) release<kIndex>(memory, before, lane);
   release<kIndex>(memory, previous, lane);
 }
 

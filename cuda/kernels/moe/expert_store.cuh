@@ -29,25 +29,31 @@ __device__ __forceinline__ uint4 load_shared(uint32_t address) {
   return v;
 }
 
-/// Where a warpgroup turns its outputs around: its own weights in the last two stages, of which each has room for
+/// Where a warpgroup turns its outputs around: its own weights in the last kStages stages, of which each has room for
 /// kEntries entries of all its outputs.
 template <int kParts>
 struct Staging {
+  static constexpr int kStages = 1;
   static constexpr int kEntries = 64;
-  uint32_t first, second;
+  uint32_t stages[kStages];
 
   /// Where a vector of an entry lies. The order of vectors depends on the entry, so that neither writes nor reads collide.
   __device__ __forceinline__ uint32_t at(int entry, int vector) const {
-    return (entry < kEntries ? first : second) + entry % kEntries * kParts * 128 + (vector ^ (entry % 8)) * 16;
+    const uint32_t stage = kStages == 1 || entry < kEntries ? stages[0] : stages[kStages - 1];
+    return stage + entry % kEntries * kParts * 128 + (vector ^ (entry % 8)) * 16;
   }
 };
 
+/// Vectors that a thread takes at once: kMost, or all that it has.
+template <int kMost, int kHas>
+constexpr int kAtOnce = kHas < 1 ? 1 : kHas < kMost ? kHas : kMost;
+
 /// Stores staged entries. @param y where output 0 of the first belongs, rows n apart @param outputs, entries those that
-/// exist
-template <int kParts>
+/// exist @tparam kMost entries
+template <int kMost, int kParts>
 __device__ __forceinline__ void store_outputs(const Staging<kParts>& staging, int outputs, int entries, bf16* y, int n,
                                               int thread) {
-  constexpr int kVectors = 64 * kParts / kVector, kStep = 128 / kVectors, kBatch = 4;
+  constexpr int kVectors = 64 * kParts / kVector, kStep = 128 / kVectors, kBatch = kAtOnce<4, kMost / kStep>;
   const int vector = thread % kVectors;
   if (vector * kVector >= outputs) return;
   y += vector * kVector;
@@ -65,10 +71,10 @@ __device__ __forceinline__ void store_outputs(const Staging<kParts>& staging, in
 }
 
 /// Stores SwiGLU of staged entries of gates and their ups, half as many outputs.
-template <int kParts>
+template <int kMost, int kParts>
 __device__ __forceinline__ void store_swiglu(const Staging<kParts>& staging, int outputs, int entries, bf16* y, int n,
                                              int thread) {
-  constexpr int kVectors = 32 * kParts / kVector, kStep = 128 / kVectors, kBatch = 2;
+  constexpr int kVectors = 32 * kParts / kVector, kStep = 128 / kVectors, kBatch = kAtOnce<2, kMost / kStep>;
   const int vector = thread % kVectors;
   y += vector * kVector;
 #pragma unroll 1
@@ -101,7 +107,8 @@ template <int kColumns, int kParts>
 __device__ __forceinline__ void store_tile(const Arguments& arguments, const float (&acc)[kParts][kColumns / 2],
                                            const TilePosition& at, int first_output, const Staging<kParts>& staging,
                                            int warp, int lane) {
-  constexpr int kRound = 2 * Staging<kParts>::kEntries;
+  constexpr int kRound = Staging<kParts>::kStages * Staging<kParts>::kEntries;
+  constexpr int kMost = kColumns < kRound ? kColumns : kRound;
   const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane;
   // SwiGLU halves everything along the outputs.
   const int share = arguments.swiglu ? 2 : 1, n = arguments.n / share;
@@ -129,9 +136,9 @@ __device__ __forceinline__ void store_tile(const Arguments& arguments, const flo
     const int entries = min(at.count - first, kRound);
     bf16* const to = y + int64_t(first) * n;
     if (arguments.swiglu) {
-      store_swiglu(staging, outputs, entries, to, n, thread);
+      store_swiglu<kMost>(staging, outputs, entries, to, n, thread);
     } else {
-      store_outputs(staging, outputs, entries, to, n, thread);
+      store_outputs<kMost>(staging, outputs, entries, to, n, thread);
     }
   }
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

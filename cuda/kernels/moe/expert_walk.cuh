@@ -49,7 +49,7 @@ struct Memory {
   static constexpr uint32_t kWBlock = kTile.outputs() * 128;
   uint32_t base, stage_bytes, barriers;
   int stages;
-  int32_t *first, *tiles, *order;
+  int32_t *first, *groups, *packed;
 
   __device__ __forceinline__ Memory(const ExpertSchedule& s, uint8_t* shared) : stages(s.stages) {
     const uint32_t start = shared_address(shared);
@@ -57,8 +57,8 @@ struct Memory {
     stage_bytes = kWBlock + s.entries * 128;
     barriers = base + stages * stage_bytes;
     first = reinterpret_cast<int32_t*>(shared + (barriers - start) + 16 * stages);
-    tiles = first + s.experts + 1;
-    order = tiles + s.experts + 1;
+    groups = first + s.experts + 1;
+    packed = groups + s.experts + 1;
   }
   __device__ __forceinline__ uint32_t w(int stage) const { return base + stage * stage_bytes; }
   __device__ __forceinline__ uint32_t x(int stage) const { return w(stage) + kWBlock; }
@@ -76,74 +76,80 @@ __device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; 
 /// belong to the blocks of a cluster.
 template <int kIndex>
 struct Cut {
-  static constexpr int kStep = kExpertTiles[kIndex].height_step();
+  static constexpr int kCluster = kExpertTiles[kIndex].cluster, kStep = kExpertTiles[kIndex].height_step();
   int groups, height;
 
+  static __device__ __forceinline__ int groups_of(int entries, int most) { return ceil_div(entries, most * kCluster); }
   __device__ __forceinline__ Cut(int entries, int most) {
-    constexpr int kCluster = kExpertTiles[kIndex].cluster;
-    groups = ceil_div(entries, most * kCluster);
+    groups = groups_of(entries, most);
     const int share = ceil_div(entries, max(groups, 1) * kCluster);
     height = min(ceil_div(share, kStep) * kStep, most);
   }
 };
 
-/// Ranks the experts by the height of their tiles, the highest first: blocks that take tiles in turn then get about as
-/// much of each height. To be called by one warp.
+/// An expert and the height of its tiles in a word.
+__device__ __forceinline__ int32_t pack_expert(int expert, int height) { return expert | height << 16; }
+
+/// Puts the experts in the order of their tiles' heights, the highest first: blocks that take tiles in turn then get about
+/// as much of each height. To be called by one warp.
+/// @param packed of all experts in the order of ids
 template <int kIndex>
-__device__ __forceinline__ void order_experts(const Arguments& arguments, const Memory<kIndex>& memory, int lane) {
+__device__ __forceinline__ void sort_experts(const int32_t* packed, const ExpertSchedule& schedule, int lane,
+                                             int32_t* sorted) {
   constexpr int kStep = Cut<kIndex>::kStep;
-  const int experts = arguments.schedule.experts;
-  int rank = 0;
-  for (int height = ceil_div(arguments.schedule.entries, kStep) * kStep; height >= 0; height -= kStep) {
+  int place = 0;
+  for (int height = ceil_div(schedule.entries, kStep) * kStep; height >= 0; height -= kStep) {
 #pragma unroll 4
-    for (int first = 0; first < experts; first += 32) {
+    for (int first = 0; first < schedule.experts; first += 32) {
       const int i = first + lane;
-      const bool mine = i < experts && ceil_div(memory.tiles[min(i, experts - 1)], kStep) * kStep == height;
+      const int32_t word = i < schedule.experts ? packed[i] : -1;
+      const bool mine = ceil_div(word >> 16, kStep) * kStep == height && word >= 0;
       const uint32_t all = __ballot_sync(~0u, mine);
-      if (mine) memory.order[rank + __popc(all & ((1u << lane) - 1))] = i;
-      rank += __popc(all);
+      if (mine) sorted[place + __popc(all & ((1u << lane) - 1))] = word;
+      place += __popc(all);
     }
   }
 }
 
 /// Fills in the tables of experts. To be called by one warp.
 template <int kIndex>
-__device__ __forceinline__ void count_tiles(const Arguments& arguments, const Memory<kIndex>& memory, int lane) {
+__device__ __forceinline__ void count_groups(const Arguments& arguments, const Memory<kIndex>& memory, int lane) {
   const int experts = arguments.schedule.experts, most = arguments.schedule.entries;
+  int32_t* const packed = kSorted<kIndex> ? memory.groups : memory.packed;
 #pragma unroll 4
   for (int i = lane; i < experts; i += 32) {
     // Both ends are asked for at once, and several experts: the weights wait for them.
     const int32_t first = __ldcg(arguments.first + i), end = __ldcg(arguments.first + i + 1);
-    const Cut<kIndex> cut(end - first, most);
     memory.first[i] = first;
-    memory.tiles[i] = kSorted<kIndex> ? cut.height : cut.groups;
+    packed[i] = pack_expert(i, Cut<kIndex>(end - first, most).height);
     if (i == experts - 1) memory.first[experts] = end;
   }
   __syncwarp();
   if constexpr (kSorted<kIndex>) {
-    order_experts(arguments, memory, lane);
+    sort_experts<kIndex>(packed, arguments.schedule, lane, memory.packed);
     __syncwarp();
   }
   const int share = ceil_div(experts, 32), begin = min(lane * share, experts), end = min(begin + share, experts);
-  const auto tiles_of = [&](int rank) {
-    if constexpr (!kSorted<kIndex>) return memory.tiles[rank];
-    const int expert = memory.order[rank];
-    return Cut<kIndex>(memory.first[expert + 1] - memory.first[expert], most).groups;
-  };
   int sum = 0;
-  for (int i = begin; i < end; ++i) sum += tiles_of(i);
+  for (int i = begin; i < end; ++i) {
+    const int expert = memory.packed[i] & 0xFFFF;
+    const int groups = Cut<kIndex>::groups_of(memory.first[expert + 1] - memory.first[expert], most);
+    memory.groups[i] = groups;
+    sum += groups;
+  }
   int before = sum_before(sum, lane);
   for (int i = begin; i < end; ++i) {
-    const int tiles = tiles_of(i);
-    memory.tiles[i] = before;
-    before += tiles;
+    const int groups = memory.groups[i];
+    memory.groups[i] = before;
+    before += groups;
   }
-  if (lane == 31) memory.tiles[experts] = before;
+  if (lane == 31) memory.groups[experts] = before;
 }
 
-/// The tiles in order: experts, outputs of an expert, entries, so that tiles with the same weights run together.
+/// The groups in order: experts, outputs of an expert, entries, so that tiles with the same weights run together.
 template <int kIndex>
 struct TileWalk {
+  static constexpr int kCluster = kExpertTiles[kIndex].cluster;
   const ExpertSchedule& schedule;
   const Memory<kIndex>& memory;
   /// Groups of all clusters, the first of this block's cluster and how far apart they are.
@@ -152,29 +158,29 @@ struct TileWalk {
   int rank;
 
   __device__ __forceinline__ TileWalk(const ExpertSchedule& s, const Memory<kIndex>& m) : schedule(s), memory(m) {
-    constexpr int kCluster = kExpertTiles[kIndex].cluster;
-    count = memory.tiles[s.experts] * s.output_tiles;
+    count = memory.groups[s.experts] * s.output_tiles;
     begin = blockIdx.x / kCluster;
     step = gridDim.x / kCluster;
     rank = kCluster > 1 ? cluster_rank() : 0;
   }
+  /// This block's tile of a group.
   __device__ __forceinline__ TilePosition at(int group) const {
     // The last expert whose groups begin at or before this one has groups.
     const int target = group / schedule.output_tiles;
     int place = 0, behind = schedule.experts;
     while (behind - place > 1) {
       const int middle = (place + behind) / 2;
-      const bool later = memory.tiles[middle] <= target;
+      const bool later = memory.groups[middle] <= target;
       place = later ? middle : place;
       behind = later ? behind : middle;
     }
-    const int expert = kSorted<kIndex> ? memory.order[place] : place;
-    const int before = memory.tiles[place], first = memory.first[expert];
-    const int entries = memory.first[expert + 1] - first;
-    const Cut<kIndex> cut(entries, schedule.entries);
+    const int before = memory.groups[place], groups = memory.groups[place + 1] - before;
+    const int expert = memory.packed[place] & 0xFFFF, height = memory.packed[place] >> 16;
+    const int first = memory.first[expert], entries = memory.first[expert + 1] - first;
     const int rest = group - before * schedule.output_tiles;
-    const int skipped = min((rest % cut.groups * kExpertTiles[kIndex].cluster + rank) * cut.height, entries);
-    return {expert, first + skipped, min(cut.height, entries - skipped), rest / cut.groups * schedule.outputs};
+    const int output_tile = groups == 1 ? rest : rest / groups;
+    const int skipped = min(((rest - output_tile * groups) * kCluster + rank) * height, entries);
+    return {expert, first + skipped, min(height, entries - skipped), output_tile * schedule.outputs};
   }
 };
 
