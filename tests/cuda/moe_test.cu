@@ -200,7 +200,7 @@ void experts_equal_reference() {
   // More rows for one expert than a tile holds, and every width.
   compare_experts({{4, 2, true}, 150, 80, 72}, Operands::kNormal, RouterLogits::kOneExpert, random);
   compare_experts({{4, 2, true}, 150, 80, 72}, Operands::kAnyBits, RouterLogits::kNormal, random);
-  for (int rows = 8; rows <= 264; rows += 16) {
+  for (int rows = 8; rows <= 312; rows += 16) {
     const int n = rows % 32 == 8 ? 40 : 48;
     compare_experts({{2, 1, true}, rows, n, 80}, Operands::kNormal, RouterLogits::kOneExpert, random);
   }

@@ -47,7 +47,9 @@ __global__ void __launch_bounds__(ExpertTile::kThreads, 1) __cluster_dims__(kExp
   }
   const TileWalk<kIndex> walk(arguments.schedule, memory);
   if (warp >= kMultiplyingWarps) {
-    if constexpr (kLends<kIndex>) asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kLoading));
+    if constexpr (kLends<kIndex>) {
+      asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Registers<kIndex>::kLoading));
+    }
     produce(arguments, w, memory, walk, warp - kMultiplyingWarps, lane);
   } else {
     if constexpr (kLends<kIndex>) {

@@ -26,7 +26,12 @@ class Loader {
  public:
   __device__ __forceinline__ Loader(const Arguments& arguments, const CUtensorMap& w, const Memory<kIndex>& memory,
                                     int rank, int thread)
-      : arguments_(arguments), w_(w), memory_(memory), rank_(rank), chunk_(thread % kChunks), first_row_(thread / kChunks) {
+      : arguments_(arguments),
+        w_(w),
+        memory_(memory),
+        rank_(rank),
+        chunk_(thread % kChunks),
+        first_row_(thread / kChunks) {
     policy_ = cache_policy(arguments.stream ? CacheHint::kStream : CacheHint::kNormal);
   }
 
@@ -44,7 +49,7 @@ class Loader {
     }
   }
 
-  /// Looks up where this thread's rows of a tile are, for next_tile().
+  /// Looks up where this thread's rows of the next tile are, for next_tile().
   __device__ __forceinline__ void find_rows(const TilePosition& at) {
     next_count_ = at.count;
 #pragma unroll

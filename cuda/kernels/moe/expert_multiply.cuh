@@ -29,8 +29,7 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
                                               const LookAhead& look_ahead) {
   constexpr int kParts = kExpertTiles[kIndex].parts;
   const int first_output = warp / 4 * kParts * 64, steps = arguments.schedule.steps;
-  constexpr int kStages = Staging<kParts>::kStages;
-  int previous = 0, before = 0;
+  int previous = 0;
   float acc[kParts][kColumns / 2];
 #pragma unroll
   for (int part = 0; part < kParts; ++part) {
@@ -53,9 +52,7 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
     }
     wgmma_commit();
     wgmma_wait<1>();
-    before = previous;
-    // The last stages are needed to turn the outputs around.
-    if (step > 0 && (kStages == 1 || step + 1 < steps)) release<kIndex>(memory, before, lane);
+    if (step > 0) release<kIndex>(memory, previous, lane);
     previous = ring.stage;
     ring.advance(memory.stages);
   }
@@ -63,11 +60,9 @@ __device__ __forceinline__ void multiply_tile(const Arguments& arguments, const 
   wgmma_wait<0>();
 #pragma unroll
   for (int part = 0; part < kParts; ++part) pin(acc[part]);
-  Staging<kParts> staging;
-  staging.stages[0] = memory.w(previous) + first_output * 128;
-  if constexpr (kStages == 2) staging.stages[1] = memory.w(before) + first_output * 128;
+  // In the warpgroup's own weights of the last stage.
+  const Staging<kParts> staging{memory.w(previous) + first_output * 128};
   store_tile<kColumns>(arguments, acc, at, first_output, staging, warp, lane);
-  if constexpr (kStages == 2) release<kIndex>(memory, before, lane);
   release<kIndex>(memory, previous, lane);
 }
 

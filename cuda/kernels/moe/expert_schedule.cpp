@@ -48,7 +48,7 @@ ExpertSchedule schedule_of_expert_tile(int tile, int outputs, int entries, int r
   s.tile = tile;
   s.outputs = outputs;
   s.entries = entries;
-  s.steps = std::max(ceil_div(k, 64), ExpertSchedule::kLeastSteps);
+  s.steps = ceil_div(k, 64);
   s.experts = experts;
   s.stages = (kSharedBytes - 1024 - s.table_bytes()) / (s.stage_bytes() + 16);
   s.output_tiles = ceil_div(n, outputs);
@@ -64,7 +64,8 @@ ExpertSchedule choose_expert_schedule(int rows, int experts, int top_k, int n, i
   const int share = ceil_div(rows * top_k, experts);
   const int tile = rows <= kExpertTiles[0].entries ? 0 : share < kLeastOfPairs ? 1 : 2;
   const int most = share <= 16 ? 64 : share <= 32 ? 128 : kExpertTiles[tile].entries;
-  const int outputs = tile == 0 ? outputs_of_few(rows, experts, top_k, n, multiprocessors) : kExpertTiles[tile].outputs();
+  const int outputs =
+      tile == 0 ? outputs_of_few(rows, experts, top_k, n, multiprocessors) : kExpertTiles[tile].outputs();
   return schedule_of_expert_tile(tile, outputs, width_of(rows, most), rows, experts, top_k, n, k, multiprocessors);
 }
 

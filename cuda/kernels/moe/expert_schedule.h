@@ -45,9 +45,7 @@ struct ExpertSchedule {
   int outputs;
   /// Most entries of a tile, one of kExpertWidths.
   int entries;
-  /// Blocks of 64 k of a chain, one a stage, and the stages that the pipeline holds. A chain has at least two, zeros if
-  /// need be, which change no bit: the last two turn the outputs around.
-  static constexpr int kLeastSteps = 2;
+  /// Blocks of 64 k of a chain, one a stage, and the stages that the pipeline holds.
   int steps;
   int stages;
   /// Experts, and tiles of outputs of each.

@@ -29,18 +29,16 @@ __device__ __forceinline__ uint4 load_shared(uint32_t address) {
   return v;
 }
 
-/// Where a warpgroup turns its outputs around: its own weights in the last kStages stages, of which each has room for
-/// kEntries entries of all its outputs.
+/// Where a warpgroup turns its outputs around: room for kEntries entries of all of them.
 template <int kParts>
 struct Staging {
-  static constexpr int kStages = 1;
   static constexpr int kEntries = 64;
-  uint32_t stages[kStages];
+  uint32_t address;
 
-  /// Where a vector of an entry lies. The order of vectors depends on the entry, so that neither writes nor reads collide.
+  /// Where a vector of an entry lies. The order of vectors depends on the entry, so that neither writes nor reads
+  /// collide.
   __device__ __forceinline__ uint32_t at(int entry, int vector) const {
-    const uint32_t stage = kStages == 1 || entry < kEntries ? stages[0] : stages[kStages - 1];
-    return stage + entry % kEntries * kParts * 128 + (vector ^ (entry % 8)) * 16;
+    return address + entry * kParts * 128 + (vector ^ (entry % 8)) * 16;
   }
 };
 
@@ -107,7 +105,7 @@ template <int kColumns, int kParts>
 __device__ __forceinline__ void store_tile(const Arguments& arguments, const float (&acc)[kParts][kColumns / 2],
                                            const TilePosition& at, int first_output, const Staging<kParts>& staging,
                                            int warp, int lane) {
-  constexpr int kRound = Staging<kParts>::kStages * Staging<kParts>::kEntries;
+  constexpr int kRound = Staging<kParts>::kEntries;
   constexpr int kMost = kColumns < kRound ? kColumns : kRound;
   const int barrier = 1 + warp / 4, thread = warp % 4 * 32 + lane;
   // SwiGLU halves everything along the outputs.

@@ -8,6 +8,7 @@
 #include "core/cluster.cuh"
 #include "core/ptx.cuh"
 #include "kernels/moe/expert_schedule.h"
+#include "kernels/moe/moe.h"
 #include "kernels/moe/warp_sum.cuh"
 
 namespace detinfer::expert {
@@ -41,15 +42,34 @@ struct TilePosition {
   int output;
 };
 
+__device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+/// How the entries of an expert are cut into tiles of about as many, the last having what is left; the tiles of a group
+/// belong to the blocks of a cluster. A word in shared memory.
+template <int kIndex>
+struct Cut {
+  static constexpr int kCluster = kExpertTiles[kIndex].cluster, kStep = kExpertTiles[kIndex].height_step();
+  static_assert(kMaxExperts <= 1 << 10, "bits of an id");
+  uint32_t expert : 10, height : 10, groups : 12;
+
+  /// Without a division where all fit into a group.
+  static __device__ __forceinline__ Cut of(int expert, int entries, int most) {
+    const int groups = entries <= most * kCluster ? int(entries > 0) : ceil_div(entries, most * kCluster);
+    const int share = ceil_div(groups <= 1 ? entries : ceil_div(entries, groups), kCluster);
+    return {uint32_t(expert), uint32_t(min(ceil_div(share, kStep) * kStep, most)), uint32_t(groups)};
+  }
+};
+
 /// Shared memory: the stages, each a block of W and then of x, a barrier "full" and one "empty" for each stage, and for
-/// each expert where its entries and where its tiles of entries begin.
+/// each expert where its entries begin; in the order in which experts are walked, where their groups begin and their cuts.
 template <int kIndex>
 struct Memory {
   static constexpr ExpertTile kTile = kExpertTiles[kIndex];
   static constexpr uint32_t kWBlock = kTile.outputs() * 128;
   uint32_t base, stage_bytes, barriers;
   int stages;
-  int32_t *first, *groups, *packed;
+  int32_t *first, *groups;
+  Cut<kIndex>* cuts;
 
   __device__ __forceinline__ Memory(const ExpertSchedule& s, uint8_t* shared) : stages(s.stages) {
     const uint32_t start = shared_address(shared);
@@ -58,7 +78,7 @@ struct Memory {
     barriers = base + stages * stage_bytes;
     first = reinterpret_cast<int32_t*>(shared + (barriers - start) + 16 * stages);
     groups = first + s.experts + 1;
-    packed = groups + s.experts + 1;
+    cuts = reinterpret_cast<Cut<kIndex>*>(groups + s.experts + 1);
   }
   __device__ __forceinline__ uint32_t w(int stage) const { return base + stage * stage_bytes; }
   __device__ __forceinline__ uint32_t x(int stage) const { return w(stage) + kWBlock; }
@@ -66,46 +86,25 @@ struct Memory {
   __device__ __forceinline__ uint32_t empty(int stage) const { return barriers + 8 * (stages + stage); }
 };
 
-/// Whether experts are walked in the order of their tiles' heights.
+/// Whether experts are walked in the order of their tiles' heights, which takes 2 µs at the start: less than it gains where
+/// products are what limits.
 template <int kIndex>
-constexpr bool kSorted = kExpertTiles[kIndex].entries > 32;
+constexpr bool kSorted = kExpertTiles[kIndex].cluster > 1;
 
-__device__ __forceinline__ int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
-/// How the entries of an expert are cut into tiles of about as many, the last having what is left; the tiles of a group
-/// belong to the blocks of a cluster.
+/// Puts the experts in the order of their tiles' heights, the highest first: blocks that take tiles in turn then get
+/// about as much of each height. To be called by one warp.
 template <int kIndex>
-struct Cut {
-  static constexpr int kCluster = kExpertTiles[kIndex].cluster, kStep = kExpertTiles[kIndex].height_step();
-  int groups, height;
-
-  static __device__ __forceinline__ int groups_of(int entries, int most) { return ceil_div(entries, most * kCluster); }
-  __device__ __forceinline__ Cut(int entries, int most) {
-    groups = groups_of(entries, most);
-    const int share = ceil_div(entries, max(groups, 1) * kCluster);
-    height = min(ceil_div(share, kStep) * kStep, most);
-  }
-};
-
-/// An expert and the height of its tiles in a word.
-__device__ __forceinline__ int32_t pack_expert(int expert, int height) { return expert | height << 16; }
-
-/// Puts the experts in the order of their tiles' heights, the highest first: blocks that take tiles in turn then get about
-/// as much of each height. To be called by one warp.
-/// @param packed of all experts in the order of ids
-template <int kIndex>
-__device__ __forceinline__ void sort_experts(const int32_t* packed, const ExpertSchedule& schedule, int lane,
-                                             int32_t* sorted) {
+__device__ __forceinline__ void sort_experts(const Cut<kIndex>* cuts, const ExpertSchedule& schedule, int lane,
+                                             Cut<kIndex>* sorted) {
   constexpr int kStep = Cut<kIndex>::kStep;
   int place = 0;
   for (int height = ceil_div(schedule.entries, kStep) * kStep; height >= 0; height -= kStep) {
 #pragma unroll 4
     for (int first = 0; first < schedule.experts; first += 32) {
-      const int i = first + lane;
-      const int32_t word = i < schedule.experts ? packed[i] : -1;
-      const bool mine = ceil_div(word >> 16, kStep) * kStep == height && word >= 0;
+      const Cut<kIndex> cut = cuts[min(first + lane, schedule.experts - 1)];
+      const bool mine = first + lane < schedule.experts && ceil_div(int(cut.height), kStep) * kStep == height;
       const uint32_t all = __ballot_sync(~0u, mine);
-      if (mine) sorted[place + __popc(all & ((1u << lane) - 1))] = word;
+      if (mine) sorted[place + __popc(all & ((1u << lane) - 1))] = cut;
       place += __popc(all);
     }
   }
@@ -115,33 +114,28 @@ __device__ __forceinline__ void sort_experts(const int32_t* packed, const Expert
 template <int kIndex>
 __device__ __forceinline__ void count_groups(const Arguments& arguments, const Memory<kIndex>& memory, int lane) {
   const int experts = arguments.schedule.experts, most = arguments.schedule.entries;
-  int32_t* const packed = kSorted<kIndex> ? memory.groups : memory.packed;
+  // The table of groups is filled in last.
+  Cut<kIndex>* const cuts = kSorted<kIndex> ? reinterpret_cast<Cut<kIndex>*>(memory.groups) : memory.cuts;
 #pragma unroll 4
   for (int i = lane; i < experts; i += 32) {
     // Both ends are asked for at once, and several experts: the weights wait for them.
     const int32_t first = __ldcg(arguments.first + i), end = __ldcg(arguments.first + i + 1);
     memory.first[i] = first;
-    packed[i] = pack_expert(i, Cut<kIndex>(end - first, most).height);
+    cuts[i] = Cut<kIndex>::of(i, end - first, most);
     if (i == experts - 1) memory.first[experts] = end;
   }
   __syncwarp();
   if constexpr (kSorted<kIndex>) {
-    sort_experts<kIndex>(packed, arguments.schedule, lane, memory.packed);
+    sort_experts(cuts, arguments.schedule, lane, memory.cuts);
     __syncwarp();
   }
   const int share = ceil_div(experts, 32), begin = min(lane * share, experts), end = min(begin + share, experts);
   int sum = 0;
-  for (int i = begin; i < end; ++i) {
-    const int expert = memory.packed[i] & 0xFFFF;
-    const int groups = Cut<kIndex>::groups_of(memory.first[expert + 1] - memory.first[expert], most);
-    memory.groups[i] = groups;
-    sum += groups;
-  }
+  for (int i = begin; i < end; ++i) sum += memory.cuts[i].groups;
   int before = sum_before(sum, lane);
   for (int i = begin; i < end; ++i) {
-    const int groups = memory.groups[i];
     memory.groups[i] = before;
-    before += groups;
+    before += memory.cuts[i].groups;
   }
   if (lane == 31) memory.groups[experts] = before;
 }
@@ -174,10 +168,10 @@ struct TileWalk {
       place = later ? middle : place;
       behind = later ? behind : middle;
     }
-    const int before = memory.groups[place], groups = memory.groups[place + 1] - before;
-    const int expert = memory.packed[place] & 0xFFFF, height = memory.packed[place] >> 16;
+    const Cut<kIndex> cut = memory.cuts[place];
+    const int expert = cut.expert, height = cut.height, groups = cut.groups;
     const int first = memory.first[expert], entries = memory.first[expert + 1] - first;
-    const int rest = group - before * schedule.output_tiles;
+    const int rest = group - memory.groups[place] * schedule.output_tiles;
     const int output_tile = groups == 1 ? rest : rest / groups;
     const int skipped = min(((rest - output_tile * groups) * kCluster + rank) * height, entries);
     return {expert, first + skipped, min(height, entries - skipped), output_tile * schedule.outputs};
