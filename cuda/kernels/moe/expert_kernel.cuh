@@ -1,5 +1,6 @@
 // The product of an expert layer: four warps bring stages of x and W, two warpgroups run the k16 chains of a tile, in
-// the order of k. Thread blocks stay for the whole launch and walk tiles, the loads running ahead into the next one.
+// the order of k. Thread blocks stay for the whole launch and walk tiles, the loads running ahead into the next one; or
+// pairs of them walk pairs of tiles with the same outputs, each block loading half of the weights for both.
 // What keeps such a kernel at full speed is written in kernels/linear/linear_kernel.cuh.
 #pragma once
 

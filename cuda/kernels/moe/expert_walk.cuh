@@ -86,8 +86,8 @@ struct Memory {
   __device__ __forceinline__ uint32_t empty(int stage) const { return barriers + 8 * (stages + stage); }
 };
 
-/// Whether experts are walked in the order of their tiles' heights, which takes 2 µs at the start: less than it gains where
-/// products are what limits.
+/// Whether experts are walked in the order of their tiles' heights. Sorting delays the first weights, which pays only where
+/// products are the limit.
 template <int kIndex>
 constexpr bool kSorted = kExpertTiles[kIndex].cluster > 1;
 
