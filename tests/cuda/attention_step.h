@@ -6,22 +6,16 @@
 #include <numeric>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "attention/backend.h"
 #include "core/cuda_check.h"
-#include "core/thread_pool.h"
 #include "kernels/attention/attention.h"
 #include "tests/cuda/device_buffer.h"
+#include "tests/cuda/pool.h"
 #include "tests/native/operands.h"
 
 namespace detinfer::testing {
-
-inline ThreadPool& pool() {
-  static ThreadPool threads(int(std::max(1u, std::thread::hardware_concurrency())));
-  return threads;
-}
 
 struct Shape {
   int heads, kv_heads, dim, page_size;

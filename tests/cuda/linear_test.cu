@@ -2,28 +2,22 @@
 // tile that a kernel is compiled for.
 #include <algorithm>
 #include <string>
-#include <thread>
 
 #include "core/cuda_check.h"
 #include "core/error.h"
-#include "core/thread_pool.h"
 #include "kernels/linear/linear.h"
 #include "kernels/linear/linear_cuda.h"
 #include "kernels/linear/run_linear.h"
 #include "tests/cuda/device_buffer.h"
 #include "tests/cuda/fill.cuh"
 #include "tests/cuda/mma_chain.cuh"
+#include "tests/cuda/pool.h"
 #include "tests/cuda/swiglu_of_outputs.cuh"
 #include "tests/native/check.h"
 #include "tests/native/operands.h"
 
 namespace detinfer::testing {
 namespace {
-
-ThreadPool& pool() {
-  static ThreadPool threads(int(std::max(1u, std::thread::hardware_concurrency())));
-  return threads;
-}
 
 /// Every tile for a problem, with the deepest pipeline and the shallowest, and with one cluster that walks all tiles.
 template <class Body>

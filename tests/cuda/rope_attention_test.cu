@@ -6,20 +6,15 @@
 #include <string>
 
 #include "attention/backend.h"
-#include "core/thread_pool.h"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/rope/rope_table.h"
 #include "tests/cuda/device_buffer.h"
+#include "tests/cuda/pool.h"
 #include "tests/native/check.h"
 #include "tests/native/operands.h"
 
 namespace detinfer::testing {
 namespace {
-
-ThreadPool& pool() {
-  static ThreadPool threads(int(std::max(1u, std::thread::hardware_concurrency())));
-  return threads;
-}
 
 struct Shape {
   int heads, kv_heads, dim, page_size;

@@ -5,11 +5,10 @@
 #include <numeric>
 #include <random>
 #include <set>
-#include <thread>
 #include <vector>
 
-#include "core/thread_pool.h"
 #include "kernels/sampler/sampler.h"
+#include "tests/cuda/pool.h"
 #include "tests/native/sampler_rows.h"
 
 namespace detinfer::testing {
@@ -54,8 +53,7 @@ class Batch {
 
   std::vector<Row> on_cpu() const {
     std::vector<Row> expected(wanted.begin(), wanted.end());
-    static ThreadPool pool(int(std::max(1u, std::thread::hardware_concurrency())));
-    pool.parallel_for(rows(), 1, [&](int64_t begin, int64_t end) {
+    pool().parallel_for(rows(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) evaluate_row_reference(row(int(i)), n, expected[i].request);
     });
     return expected;

@@ -5,13 +5,13 @@
 
 #include "core/cuda_check.h"
 #include "core/error.h"
-#include "core/thread_pool.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/norm/rms_norm_cuda.h"
 #include "kernels/rope/rope_cuda.h"
 #include "kernels/rope/rope_table.h"
 #include "tests/cuda/device_buffer.h"
+#include "tests/cuda/pool.h"
 #include "tests/native/check.h"
 #include "tests/native/operands.h"
 
@@ -40,11 +40,6 @@ class Output {
   size_t count_;
   DeviceBuffer<bf16> buffer_;
 };
-
-ThreadPool& pool() {
-  static ThreadPool threads(int(std::max(1u, std::thread::hardware_concurrency())));
-  return threads;
-}
 
 struct NormShape {
   int rows, n;
