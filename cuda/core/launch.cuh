@@ -3,11 +3,12 @@
 // launched by launch() calls wait_for_inputs() before it touches memory that another kernel writes or reads, and ends after
 // it. Then a kernel that has started waiting knows that all kernels before it are done, not only the last one.
 //
-// What was uploaded (positions, ids, a plan) may be read before the wait behind a kernel that launch_behind_all() launched
-// after the upload, or in a graph: that one starts after it, and each later one after the kernel before it has started; and
-// an upload that overwrites it waits for all kernels before itself, to their ends. The same holds for what publish_and_let_next_start() published, since no later
-// kernel starts before it; such a kernel overwrites it no sooner than after its own wait. And for what the kernel before
-// waited for, if that one lets the next start only behind its wait.
+// What was uploaded (positions, ids, a plan) may be read before the wait behind a kernel that launch_behind_all()
+// launched after the upload, or in a graph: that one starts after it, and each later one after the kernel before it has
+// started; and an upload that overwrites it waits for all kernels before itself, to their ends. The same holds for what
+// publish_and_let_next_start() published, since no later kernel starts before it; such a kernel overwrites it no sooner
+// than after its own wait. And for what the kernel before waited for, if that one lets the next start only behind its
+// wait.
 #pragma once
 
 #include <cuda_runtime.h>
