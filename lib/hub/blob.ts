@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { DetinferError } from '../protocol/errors.js';
 import { ChecksumWorker } from './checksum-worker.js';
@@ -39,8 +39,13 @@ export async function downloadSmallBlob(
   if (digest !== file.checksum.hex) throw checksumProblem(file, digest);
   mkdirSync(dirname(path), { recursive: true });
   const written = `${path}.${randomUUID()}.new`;
-  await writeFile(written, memory.bytes, { flush: true });
-  await rename(written, path);
+  try {
+    await writeFile(written, memory.bytes, { flush: true });
+    await rename(written, path);
+  } catch (error) {
+    await rm(written, { force: true });
+    throw error;
+  }
 }
 
 /**

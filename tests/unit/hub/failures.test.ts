@@ -49,6 +49,16 @@ describe('a failure that passes', () => {
     expect(f.hub.sentBytes).toBe(weights.length);
   });
 
+  test('a small file that cannot be put in its place leaves nothing beside it', async () => {
+    f.hub.publish('org/model', { files: smallModel() });
+    const blob = join(blobs(), f.hub.etag('org/model', 'config.json'));
+    mkdirSync(blob, { recursive: true });
+    await expect(f.resolve({})).rejects.toThrow();
+    expect(readdirSync(blobs()).filter((name) => name.endsWith('.new'))).toEqual([]);
+    rmSync(blob, { recursive: true });
+    expect(existsSync(join(await f.resolve({}), 'config.json'))).toBe(true);
+  });
+
   test('a link that is good for one request is renewed for each segment', async () => {
     const weights = bytes(2 * SEGMENT_BYTES + 1);
     f.hub.publish('org/model', { files: smallModel(weights) });
