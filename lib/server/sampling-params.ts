@@ -97,7 +97,7 @@ export function samplingParams(fields: Fields, limits: ModelLimits): SamplingPar
       minP: fields.get('min_p', number({ min: 0, max: 1 }), 0),
       frequencyPenalty: fields.get('frequency_penalty', PENALTY, 0),
       presencePenalty: fields.get('presence_penalty', PENALTY, 0),
-      repetitionPenalty: fields.get('repetition_penalty', number({ min: 0, max: 2, exclusive: true }), 1),
+      repetitionPenalty: fields.get('repetition_penalty', repetitionPenalty, 1),
       logitBias: fields.get('logit_bias', logitBias(limits.vocabSize), []),
       grammar: readGrammar(fields, limits),
     },
@@ -138,6 +138,13 @@ function refuseUnsupported(fields: Fields): void {
   if (name === undefined) return;
   throw new DetinferError('UNSUPPORTED', `${fields.path(name)} is not supported by this version; leave it out.`);
 }
+
+/** Logits are divided by it, as an f32. */
+const repetitionPenalty: Read<number> = (value, path) => {
+  const penalty = number({ min: 0, max: 2, exclusive: true })(value, path);
+  if (Math.fround(penalty) === 0) throw badValue(`${path} is ${penalty}, which a 32-bit float cannot tell from 0.`);
+  return penalty;
+};
 
 /** json_schema, regex or ebnf: what it means is looked at before the request runs. */
 function readGrammar(fields: Fields, limits: ModelLimits): GrammarSpec | null {

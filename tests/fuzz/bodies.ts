@@ -3,6 +3,8 @@ import fc from 'fast-check';
 /** Numbers at and beyond the limits of fields. */
 const number = fc.constantFrom(
   ...[-1, 0, 1, 2, 3, -2, 0.5, 1.5, -0.0001, 1e-9, 1e9, 4095, 4096, 65_537, 2 ** 31, 2 ** 32, 2 ** 53, 1e308, -1e308],
+  // What a 32-bit float rounds to 0, holds as a denormal, or cannot tell from 1 or from infinity.
+  ...[5e-324, -5e-324, 1e-45, 1e-40, 1 - 1e-16, 1 + 1e-15, 3.4e38, 1e30],
 );
 
 /** Text of every kind: lone surrogates, control and combining characters, special tokens, long runs. */
@@ -69,6 +71,52 @@ const OTHERS: [string, string[]][] = [
   ['/v1/detokenize', ['tokens', 'skip_special_tokens']],
   ['/abort_request', ['rid', 'abort_all']],
 ];
+
+/** Messages of a chat, most of them wrong somewhere. */
+const messages = fc.array(
+  fc
+    .tuple(fc.constantFrom('system', 'user', 'assistant', 'tool', 'x'), some(['role', 'content', 'tool_calls', 'name', '__proto__'], 2))
+    .map(([role, entries]) => toObject([['role', role], ['content', 'a fox'], ...entries])),
+  { maxLength: 4 },
+);
+const tool = fc.constantFrom('auto', 'none', 'required').map((choice) => [
+  ['tool_choice', choice],
+  ['tools', [{ type: 'function', function: { name: 'f', parameters: { type: 'object' } } }]],
+] as [string, unknown][]);
+const OPENAI = [
+  ...['max_tokens', 'min_tokens', 'temperature', 'top_p', 'top_k', 'min_p', 'frequency_penalty', 'presence_penalty'],
+  ...['repetition_penalty', 'logit_bias', 'stop', 'stop_token_ids', 'stop_regex', 'n', 'best_of', 'seed', 'logprobs', 'top_logprobs'],
+  ...['echo', 'stream', 'stream_options', 'model', 'rid', 'return_receipt', 'response_format', 'json_schema', 'regex', 'ebnf'],
+  ...['suffix', 'user', 'ignore_eos', '__proto__', 'x'],
+];
+const CHAT = ['max_completion_tokens', 'tools', 'tool_choice', 'modalities', 'continue_final_message', 'chat_template_kwargs', 'messages'];
+
+const completionBody = some([...OPENAI, 'prompt'], 3).map((entries) => toObject([['prompt', 'a fox'], ['max_tokens', 1], ...entries]));
+const chatBody = fc
+  .tuple(messages, fc.oneof(fc.constant([]), tool), some([...OPENAI, ...CHAT], 3))
+  .map(([messages, tools, entries]) => toObject([['messages', messages], ['max_tokens', 1], ...tools, ...entries]));
+
+/** A body for OpenAI's endpoints that is right but for some fields. */
+export const openaiRequest: fc.Arbitrary<{ path: string; body: unknown }> = fc.oneof(
+  completionBody.map((body) => ({ path: '/v1/completions', body })),
+  chatBody.map((body) => ({ path: '/v1/chat/completions', body })),
+);
+
+/** A body for a trainer's endpoints. None of them is right enough for new weights; generation may be paused after it. */
+export const trainingRequest: fc.Arbitrary<{ path: string; body: unknown }> = fc.oneof(
+  fc.oneof(some(['mode', 'x'], 2).map(toObject), anything).map((body) => ({ path: '/pause_generation', body })),
+  fc
+    .oneof(some(['model_path', 'flush_cache', 'abort_all_requests', 'weight_version', '__proto__'], 3).map(toObject), anything)
+    .map((body) => ({ path: '/update_weights_from_disk', body })),
+  fc
+    .tuple(fc.constantFrom('/release_memory_occupation', '/resume_memory_occupation'), anything.filter((tags) => !isEmpty(tags)))
+    .map(([path, tags]) => ({ path, body: { tags } })),
+);
+
+/** Whether a list of tags means all of them. */
+function isEmpty(tags: unknown): boolean {
+  return tags === null || (Array.isArray(tags) && tags.length === 0);
+}
 
 /** A body for one of the other endpoints. */
 export const otherRequest: fc.Arbitrary<{ path: string; body: unknown }> = fc

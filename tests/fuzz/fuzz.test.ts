@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { Agent, request } from 'undici';
 import { addressOf, descendants, killGroup, launch, READY, type Program } from '../e2e/program.js';
-import { generateBody, otherRequest, rawRequest } from './bodies.js';
+import { generateBody, openaiRequest, otherRequest, rawRequest, trainingRequest } from './bodies.js';
 
 const MINUTES = 60_000;
 /** What a leak of some 30 kB per request would add. */
@@ -78,7 +78,7 @@ async function checkAll<T>(count: number, arbitrary: fc.Arbitrary<T>, toRequest:
   await fc.assert(property, { numRuns: count / AT_ONCE });
 }
 
-describe('10,200 requests that are wrong', () => {
+describe('12,700 requests that are wrong', () => {
   let before = 0;
 
   test('bodies of /generate', async () => {
@@ -90,6 +90,15 @@ describe('10,200 requests that are wrong', () => {
 
   test('bodies of other endpoints', async () => {
     await checkAll(2000, otherRequest, ({ path, body }) => ({ path, body: json(body) }));
+  }, 5 * MINUTES);
+
+  test("bodies of OpenAI's endpoints", async () => {
+    await checkAll(2000, openaiRequest, ({ path, body }) => ({ path, body: json(body) }));
+  }, 5 * MINUTES);
+
+  test("bodies of a trainer's endpoints", async () => {
+    await checkAll(500, trainingRequest, ({ path, body }) => ({ path, body: json(body) }));
+    await check({ path: '/continue_generation', body: '{}' });
   }, 5 * MINUTES);
 
   test('bytes, cut bodies, paths, methods and content types', async () => {

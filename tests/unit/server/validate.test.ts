@@ -236,6 +236,7 @@ describe('values that are refused', () => {
     [{ presence_penalty: -2.1 }, /presence_penalty/],
     [{ repetition_penalty: 0 }, /repetition_penalty must be greater than 0, at most 2/],
     [{ repetition_penalty: 2.1 }, /repetition_penalty/],
+    [{ repetition_penalty: 5e-324 }, /repetition_penalty is 5e-324, which a 32-bit float cannot tell from 0/],
     [{ max_new_tokens: -1 }, /max_new_tokens must be at least 0/],
     [{ max_new_tokens: 1.5 }, /max_new_tokens must be an integer/],
     [{ max_new_tokens: 1e300 }, /max_new_tokens/],
