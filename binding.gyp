@@ -52,6 +52,12 @@
       "sources": ["<!@(find cuda/addon -name '*.cpp' ! -name device_cuda.cpp | LC_ALL=C sort)"]
     },
     {
+      "target_name": "detinfer_system",
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL"],
+      "sources": ["cuda/system/system.cpp"]
+    },
+    {
       "target_name": "detinfer_bench",
       "type": "executable",
       "product_extension": "",

@@ -16,7 +16,7 @@ const LIMIT_BYTES = 60 * 2 ** 20;
 
 /** What the project is made of at run time. The addons are added as they exist. */
 const FILES = ['bin/detinfer.js', 'dist/lib', 'models/demo', 'package.json', 'LICENSE', 'README.md', 'CHANGELOG.md'];
-const NATIVE = ['detinfer_cpu.node', 'detinfer_cuda.node', 'detinfer_bench'];
+const NATIVE = ['detinfer_system.node', 'detinfer_cpu.node', 'detinfer_cuda.node', 'detinfer_bench'];
 
 /** Dependencies that only build. */
 const BUILD_ONLY = new Set(['node-gyp', 'node-addon-api']);

@@ -9,24 +9,26 @@ import { fileURLToPath } from 'node:url';
 /** What each folder of lib/ may import, besides itself. */
 const LIB_LAYERS = {
   protocol: [],
-  engine: ['protocol'],
+  system: ['protocol'],
+  engine: ['system', 'protocol'],
   tokenizer: ['protocol'],
-  hub: ['protocol'],
+  hub: ['system', 'protocol'],
   receipt: ['engine', 'protocol'],
   grammar: ['protocol'],
   scheduler: ['grammar', 'engine', 'protocol'],
-  worker: ['scheduler', 'grammar', 'tokenizer', 'engine', 'protocol'],
+  worker: ['scheduler', 'grammar', 'tokenizer', 'engine', 'system', 'protocol'],
   server: ['tokenizer', 'grammar', 'hub', 'worker', 'receipt', 'protocol'],
   audit: ['receipt', 'scheduler', 'grammar', 'tokenizer', 'engine', 'protocol'],
   client: ['protocol'],
   verify: ['client', 'protocol'],
   bench: ['client', 'engine', 'protocol'],
-  cli: ['server', 'worker', 'verify', 'audit', 'receipt', 'bench', 'client', 'tokenizer', 'hub', 'scheduler', 'engine', 'protocol'],
+  cli: ['server', 'worker', 'verify', 'audit', 'receipt', 'bench', 'client', 'tokenizer', 'hub', 'scheduler', 'engine', 'system', 'protocol'],
 };
 
 /** What each folder of cuda/ may include, besides itself. */
 const CUDA_LAYERS = {
   core: [],
+  system: [],
   kernels: ['core'],
   attention: ['kernels', 'core'],
   layers: ['attention', 'kernels', 'core'],
@@ -37,12 +39,13 @@ const CUDA_LAYERS = {
   bench: ['engine', 'device', 'models', 'layers', 'attention', 'kernels', 'core'],
 };
 
-/** The server process must survive a crash of the engine, so nothing that it loads may load the addon. */
+/** The server process must survive a crash of the engine, so nothing that it loads may load the engine's addon. */
 const ADDON_LOADER = 'lib/engine/load-addon.ts';
 
 const FAST_MATH =
   /-ffast-math|-Ofast|-funsafe-math-optimizations|-fassociative-math|-freciprocal-math|-ffinite-math-only|-fno-signed-zeros|-ffp-contract=(?:fast|on)|--?use_fast_math|--?fmad=true|--?ftz=true|--?prec-(?:div|sqrt)=false|FP_CONTRACT\s+ON|FP_REASSOCIATE\s+ON|fast-math"/;
 
+const NODE_API_LAYERS = new Set(['addon', 'system']);
 const NODE_API_HEADER = /^(?:napi(?:-inl)?|node_api|js_native_api|node|v8)\.h$/;
 const CUDA_HEADER = /^(?:cuda\w*|cooperative_groups|mma|cublas\w*|nccl)\.h$/;
 
@@ -126,8 +129,8 @@ function checkIncludes(root, file, text, problems) {
     return;
   }
   for (const [, open, name] of code(text).matchAll(/^\s*#\s*include\s*([<"])([^>"]+)[>"]/gm)) {
-    if (NODE_API_HEADER.test(name) && layer !== 'addon') {
-      problems.push(`${file}: only cuda/addon may include ${name}`);
+    if (NODE_API_HEADER.test(name) && !NODE_API_LAYERS.has(layer)) {
+      problems.push(`${file}: only cuda/addon and cuda/system may include ${name}`);
     } else if (CUDA_HEADER.test(name) && !/\.cuh?$/.test(file)) {
       problems.push(`${file}: only .cu and .cuh files may include ${name}`);
     } else if (open === '"') {

@@ -1,17 +1,10 @@
 // The addon's exports. lib/engine/native.ts declares their types.
-#include <sys/prctl.h>
-
-#include <csignal>
-
 #include "addon/convert.h"
 #include "addon/device.h"
 #include "addon/native_engine.h"
 
 namespace detinfer {
 namespace {
-
-/// Has the kernel kill this process when its parent dies, whatever this process is busy with then.
-void die_with_parent(const Napi::CallbackInfo&) { prctl(PR_SET_PDEATHSIG, SIGKILL); }
 
 /// Names of the devices that this addon can run on, by index.
 Napi::Value names_of_devices(const Napi::CallbackInfo& info) {
@@ -32,7 +25,6 @@ Napi::Value measure_bandwidth(const Napi::CallbackInfo& info) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeEngine", NativeEngine::define(env));
   exports.Set("numericContract", Napi::String::New(env, kNumericContract));
-  exports.Set("dieWithParent", Napi::Function::New(env, die_with_parent, "dieWithParent"));
   exports.Set("deviceNames", Napi::Function::New(env, names_of_devices, "deviceNames"));
   exports.Set("measureBandwidth", Napi::Function::New(env, measure_bandwidth, "measureBandwidth"));
   return exports;

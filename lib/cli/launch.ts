@@ -5,7 +5,7 @@ import type { Log } from '../server/context.js';
 import { curlExample, engineBanner, openingBanner } from './banner.js';
 import { addLaunchOptions, type LaunchOptions } from './launch-options.js';
 import { createLog } from './log.js';
-import { ensureAddon } from './native-build.js';
+import { ensureAddons } from './native-build.js';
 import { DEMO_MODEL_PATH, PACKAGE_VERSION } from './package.js';
 import { preflight } from './preflight.js';
 import { createWeightProgress } from './progress.js';
@@ -37,7 +37,7 @@ async function launch({ args, notes }: LaunchOptions): Promise<number> {
   if (args.logFormat === 'text') print(openingBanner(args, PACKAGE_VERSION, NUMERIC_CONTRACT));
   else log('info', `detinfer ${PACKAGE_VERSION}`, { numeric_contract: NUMERIC_CONTRACT, model: args.modelPath });
   for (const note of notes) log('warning', note);
-  if (args.device === 'cpu') ensureAddon(log);
+  if (args.device === 'cpu') ensureAddons(log);
 
   // Half of the time that the other commands would take to start.
   const { startServer } = await import('../server/server.js');

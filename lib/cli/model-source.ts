@@ -5,6 +5,7 @@ import type { LogFormat, ServerArgs } from '../protocol/server-args.js';
 import type { Log } from '../server/context.js';
 import type { ModelFolders } from '../server/server.js';
 import { createDownloadDisplay } from './download-progress.js';
+import { ensureAddons } from './native-build.js';
 import { PACKAGE_VERSION } from './package.js';
 
 /** The branch that a model comes from when no --revision is given. */
@@ -47,6 +48,8 @@ export async function fromHub(
   log: Log,
   format: LogFormat = 'text',
 ): Promise<string> {
+  // Files are locked by an addon.
+  ensureAddons(log);
   // A model in a local folder needs none of this.
   const { resolveModel } = await import('../hub/resolve.js');
   const progress = createDownloadDisplay(process.stderr, log, format);

@@ -12,7 +12,7 @@ import { ENGINE_FLAGS } from './engine-flags.js';
 import { integer, text } from './flag-values.js';
 import { createLog } from './log.js';
 import { findModelFolders } from './model-source.js';
-import { ensureAddon } from './native-build.js';
+import { ensureAddons } from './native-build.js';
 import { DEMO_MODEL_PATH } from './package.js';
 import { toServerArgs } from './server-flags.js';
 
@@ -107,7 +107,7 @@ async function localArgs(receipt: Receipt, flags: Flags): Promise<ServerArgs> {
   const tokens = receipt.prompt_ids.length + receipt.output_ids.length;
   const maxTotalTokens = Math.ceil(tokens / args.pageSize) * args.pageSize;
   const { model, tokenizer } = await findModelFolders(args, log);
-  if (args.device === 'cpu') ensureAddon(log);
+  if (args.device === 'cpu') ensureAddons(log);
   // A GPU may be in use: what is free is enough if it holds the model and this one answer.
   return { ...args, maxTotalTokens, memFractionStatic: 1, modelPath: model, tokenizerPath: tokenizer };
 }

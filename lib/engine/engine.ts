@@ -2,7 +2,6 @@ import { availableParallelism } from 'node:os';
 
 import { DetinferError, ERRORS, type ErrorCode } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
-import type { Device } from '../protocol/server-args.js';
 import { checkGpus } from './gpu.js';
 import { checkDeviceWeights, devicePages, freeBytes, hostPages, type KvDemand } from './kv-budget.js';
 import { loadAddon } from './load-addon.js';
@@ -86,11 +85,6 @@ function load(
       eosTokenIds: folder.eosTokenIds,
     });
   });
-}
-
-/** Has the kernel kill this process when its parent dies, even while the engine keeps the event loop busy. */
-export function dieWithParent(device: Device): void {
-  loadAddon(device).dieWithParent();
 }
 
 function cudaOptions(options: EngineOptions): NonNullable<NativeOptions['cuda']> {

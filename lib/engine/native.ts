@@ -9,8 +9,6 @@ import type { WeightTables } from './safetensors.js';
 export interface NativeAddon {
   NativeEngine: new (options: NativeOptions) => NativeEngine;
   numericContract: string;
-  /** Has the kernel kill this process when its parent dies. */
-  dieWithParent(): void;
   /** The devices that the addon can run on, by index; throws when their driver does not answer. */
   deviceNames(): string[];
   /** Bytes per second that the device (host memory: so many threads) reads. */

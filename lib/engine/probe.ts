@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 
 import { fromErrorData, type DetinferError, type ErrorData } from '../protocol/errors.js';
 import type { Device } from '../protocol/server-args.js';
-import { addonPath } from './addon-path.js';
+import { addonPath } from '../system/addon.js';
 import { unusableGpu } from './gpu.js';
 
 const CHILD = fileURLToPath(new URL('./probe-child.js', import.meta.url));

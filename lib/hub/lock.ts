@@ -1,13 +1,10 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync, fstatSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DetinferError } from '../protocol/errors.js';
+import { system } from '../system/system.js';
 
 const POLL_MS = 200;
-/** Exit code of flock(1) when another process holds the lock. */
-const IS_HELD = 1;
 
 /**
  * Runs `action` while this process alone holds the lock on a file, as other processes with flock(2) do, Python's
@@ -28,7 +25,7 @@ export async function withLock<T>(
     const file = openSync(path, 'a');
     try {
       // Python's filelock may remove the file on release: a lock on a removed file is a lock on nothing.
-      if ((await tryLock(file, path)) && isSameFile(file, path)) return await action();
+      if (tryLock(file, path) && isSameFile(file, path)) return await action();
     } finally {
       closeSync(file);
     }
@@ -38,24 +35,17 @@ export async function withLock<T>(
   }
 }
 
-/**
- * Node has no flock(2). A child inherits the open file, and its lock belongs to that file, not to the child: it stays
- * when the child has ended.
- */
-async function tryLock(file: number, path: string): Promise<boolean> {
-  const child = spawn('flock', ['--exclusive', '--nonblock', '3'], { stdio: ['ignore', 'ignore', 'pipe', file] });
-  let words = '';
-  child.stderr?.on('data', (data: Buffer) => (words += data.toString()));
+function tryLock(file: number, path: string): boolean {
+  const { tryLock } = system();
   try {
-    const [code] = (await once(child, 'close')) as [number | null];
-    if (code === 0 || code === IS_HELD) return code === 0;
+    return tryLock(file);
   } catch (error) {
-    throw new DetinferError('DOWNLOAD_FAILED', `the program flock is missing; install util-linux (${String(error)})`);
+    throw new DetinferError(
+      'DOWNLOAD_FAILED',
+      `${path} can't be locked: ${(error as Error).message}. Set HF_HUB_CACHE to a folder on a file system with locks.`,
+      { cause: error },
+    );
   }
-  throw new DetinferError(
-    'DOWNLOAD_FAILED',
-    `${path} can't be locked: ${words.trim()}. Set HF_HUB_CACHE to a folder on a file system with locks.`,
-  );
 }
 
 function isSameFile(file: number, path: string): boolean {

@@ -42,8 +42,10 @@ export class PartialFile implements SegmentedFile {
   /** Bytes of each segment that are on the disk, whatever happens to the machine. */
   readonly #synced: number[];
   /** Bytes that have been written since the last sync began. */
-  #unsynced = 0;
+  #unsynced: number;
   #syncing: Promise<void> | null = null;
+  /** Why a sync failed: the kernel tells it once, and another sync would succeed. */
+  #failure: unknown = null;
   #isOpen = true;
 
   /** Opens what an earlier process left of the file `blobPath` with `size` bytes, or begins anew. */
@@ -57,6 +59,7 @@ export class PartialFile implements SegmentedFile {
     this.#synced = this.segments.map(() => 0);
     const isResumed = this.#readTable();
     if (!isResumed) this.#remove();
+    this.#unsynced = this.segments.reduce((sum, { index, written }) => sum + written - this.#synced[index]!, 0);
     // The table is renewed as a whole, with the id of this boot.
     writeFileSync(`${this.#tablePath}.new`, this.#encode());
     renameSync(`${this.#tablePath}.new`, this.#tablePath);
@@ -94,7 +97,7 @@ export class PartialFile implements SegmentedFile {
     segment.written += bytes.length;
     this.#record(segment);
     this.#unsynced += bytes.length;
-    if (this.#unsynced >= SYNC_BYTES) this.#syncInBackground();
+    if (this.#unsynced >= SYNC_BYTES) this.#startSync(SYNC_BYTES);
   }
 
   /** Forgets what a segment holds. */
@@ -104,10 +107,17 @@ export class PartialFile implements SegmentedFile {
     this.#record(segment);
   }
 
+  /** Resolves when all that was written is on the disk. Throws the file system's error. */
+  async flush(): Promise<void> {
+    await this.#syncing;
+    this.#startSync(1);
+    await this.#syncing;
+    if (this.#failure !== null) throw this.#failure;
+  }
+
   /** Makes the complete file the blob; it is on the disk before it has its name. */
   async commit(): Promise<void> {
-    await this.#syncing;
-    await syncData(this.#data);
+    await this.flush();
     renameSync(this.path, this.blobPath);
     await this.close();
     PartialFile.removeLeftovers(this.blobPath);
@@ -137,14 +147,16 @@ export class PartialFile implements SegmentedFile {
     writeSync(this.#table, bytes, 0, ENTRY_BYTES, HEADER_BYTES + index * ENTRY_BYTES);
   }
 
-  /** One sync at a time. */
-  #syncInBackground(): void {
-    // A disk that fails says so at the next write, or in `commit`.
-    this.#syncing ??= this.#sync().catch(() => {}).finally(() => (this.#syncing = null));
+  /** Syncs as long as so many bytes are not; one sync at a time. */
+  #startSync(bytes: number): void {
+    this.#syncing ??= this.#sync(bytes)
+      .catch((error: unknown) => (this.#failure = error))
+      .finally(() => (this.#syncing = null))
+      .then(() => {});
   }
 
-  async #sync(): Promise<void> {
-    while (this.#unsynced >= SYNC_BYTES) {
+  async #sync(bytes: number): Promise<void> {
+    while (this.#unsynced >= bytes) {
       this.#unsynced = 0;
       const written = this.segments.map((segment) => segment.written);
       await syncData(this.#data);

@@ -9,6 +9,7 @@ import { toErrorData } from '../protocol/errors.js';
 import type { FromWorker, ToWorker } from '../protocol/messages.js';
 import type { ServerArgs } from '../protocol/server-args.js';
 import { Scheduler } from '../scheduler/scheduler.js';
+import { system } from '../system/system.js';
 import { Tokenizer } from '../tokenizer/tokenizer.js';
 import { WorkerLoop } from './worker-loop.js';
 
@@ -37,9 +38,9 @@ function fail(type: 'startFailed' | 'fatal', error: unknown): void {
 }
 
 async function start(args: ServerArgs): Promise<void> {
-  const { dieWithParent, loadEngine } = await import('../engine/engine.js');
   // Loading weights and long steps keep the event loop from noticing that the parent is gone.
-  dieWithParent(args.device);
+  system().dieWithParent();
+  const { loadEngine } = await import('../engine/engine.js');
   let lastProgress = -Infinity;
   const engine = loadEngine(args, (done, total) => {
     const now = performance.now();

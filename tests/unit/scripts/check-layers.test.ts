@@ -53,7 +53,7 @@ describe('check-layers', () => {
     ['an unknown layer', { 'lib/misc/a.ts': '' }, 'lib/misc is no known layer'],
     ['an upward include', { 'cuda/core/error.h': '#include "kernels/norm/norm.h"\n', 'cuda/kernels/norm/norm.h': '' }, 'cuda/core may not include cuda/kernels'],
     ['a relative include', { 'cuda/kernels/norm/norm.cpp': '#include "norm.h"\n', 'cuda/kernels/norm/norm.h': '' }, 'relative to cuda/'],
-    ['Node-API outside the addon', { 'cuda/core/error.h': '#include <napi.h>\n' }, 'only cuda/addon may include napi.h'],
+    ['Node-API outside the addon', { 'cuda/core/error.h': '#include <napi.h>\n' }, 'only cuda/addon and cuda/system may include napi.h'],
     ['CUDA in a host file', { 'cuda/kernels/norm/norm.cpp': '#include <cuda_runtime.h>\n' }, 'only .cu and .cuh files'],
     ['fast math in the build', { 'binding.gyp': '{ "cflags": ["-O3", "-ffast-math"] }\n' }, '-ffast-math would change the bits'],
     ['contraction in the build', { 'binding.gyp': '{ "cflags": ["-ffp-contract=fast"] }\n' }, '-ffp-contract=fast'],
