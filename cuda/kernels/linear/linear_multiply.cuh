@@ -47,8 +47,7 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
   const Release<kIndex> release(memory, walk, lane);
   const int warp_row = first_row + warp % 4 * 16;
   Pending<kTile.defers() ? kColumns : 64> pending;
-  const bool deferring =
-      kTile.defers() && pending.takes(arguments.output) && arguments.schedule.steps >= pending.kParts;
+  const bool deferring = kTile.defers(arguments.output.kind, arguments.output.n, arguments.schedule.steps);
   Ring ring;
   int previous = 0;
   TilePosition at = {};
@@ -61,7 +60,7 @@ __device__ __forceinline__ void consume(const Arguments& arguments, const Memory
     }
     const TilePosition before = at;
     // ptxas must see that this is uniform, or it takes wgmma's descriptors out of uniform registers.
-    const int parts = deferring && i > 0 ? pending.kParts : 0;
+    const int parts = deferring && i > 0 ? kTile.pending_parts() : 0;
     for (int step = 0; step < arguments.schedule.steps; ++step) {
       barrier_wait(memory.full(ring.stage), ring.parity);
       const uint32_t rows = (kTile.swapped ? memory.w(ring.stage) : memory.x(ring.stage)) + first_row * 128;

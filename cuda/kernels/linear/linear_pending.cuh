@@ -9,18 +9,10 @@ namespace detinfer::linear {
 /// A warp's 16 tokens by kColumns outputs in half the registers of their accumulators: bf16 in pairs.
 template <int kColumns>
 class Pending {
-  static constexpr int kPieces = kColumns / 8, kWords = kColumns / 4, kPart = 8;
-
- public:
-  /// Calls of store_part() that store everything.
-  static constexpr int kParts = kWords / kPart;
+  static constexpr int kPieces = kColumns / 8, kWords = kColumns / 4, kPart = 8, kParts = kWords / kPart;
   static_assert(kParts % 2 == 0 && kParts * kPart == kWords, "a part has 8 of the 16 tokens");
 
-  /// Whether results of this kind can be pending: f32 would take all the registers that are left.
-  static __device__ __forceinline__ bool takes(const Output& out) {
-    return out.kind != LinearOutput::kF32 && out.n % 8 == 0;
-  }
-
+ public:
   /// Takes what is in the accumulators.
   /// @param output the tile's first
   __device__ __forceinline__ void take(const Output& out, float (&acc)[kColumns / 2], int output, int lane) {
@@ -34,7 +26,7 @@ class Pending {
     }
   }
 
-  /// @param part 0 … kParts - 1, the same for the whole warp @param token, output the tile's first
+  /// @param part of LinearTile::pending_parts(), the same for the whole warp @param token, output the tile's first
   /// @param rows_left tokens that exist
   __device__ __forceinline__ void store_part(const Output& out, int part, int token, int rows_left, int output,
                                              int lane) const {

@@ -32,7 +32,7 @@ double estimate(const LinearSchedule& s, int n, int k, LinearOutput output, int 
   const double cache = 2.3 * (double(s.x_rows) / t.cluster_outputs + double(t.outputs) / t.cluster_tokens);
   const double tile_clocks = ceil_div(k, 64) * std::max({tensor, shared, cache});
   // A tile's end, where nothing is multiplied: each, or only a block's last.
-  const double end_clocks = 2000.0 * (s.defers(output) ? 1 : waves);
+  const double end_clocks = 2000.0 * (t.defers(output, n, s.steps) ? 1 : waves);
 
   const double block = (waves * tile_clocks + end_clocks) / kClock;
   const double shallow = 0.2 * std::max(0, 6 - s.stages);

@@ -29,9 +29,15 @@ struct LinearTile {
   DETINFER_HD constexpr int row_tiles() const { return rows() / 64 / warpgroups(); }
   /// A thread's accumulators.
   DETINFER_HD constexpr int accumulators() const { return row_tiles() * columns() / 2; }
-  /// Whether a tile's results may be stored while the next one is multiplied: there are registers for both.
+  /// Whether there are registers for a tile's results beside the next one's, so that they can be stored meanwhile.
   DETINFER_HD constexpr bool defers() const {
     return !swapped && warpgroups() == 2 && row_tiles() == 1 && columns() % 64 == 0;
+  }
+  /// Parts in which they are stored, each behind a step of the next tile.
+  DETINFER_HD constexpr int pending_parts() const { return columns() / 32; }
+  /// Whether they are, in a product of n outputs and so many steps. f32 would take all the registers that are left.
+  DETINFER_HD constexpr bool defers(LinearOutput output, int n, int steps) const {
+    return defers() && output != LinearOutput::kF32 && n % 8 == 0 && steps >= pending_parts();
   }
   /// Whether a thread needs more registers than an equal share: the loading warp becomes a warpgroup that gives its own
   /// up.
@@ -79,8 +85,6 @@ struct LinearSchedule {
   int group;
 
   const LinearTile& shape() const { return kLinearTiles[tile]; }
-  /// Whether results are stored while the next tile is multiplied (of which f32 would take too many registers).
-  bool defers(LinearOutput output) const { return shape().defers() && output != LinearOutput::kF32; }
   int stage_bytes() const { return shape().blocks * (x_rows + shape().outputs) * 128; }
   /// Dynamic shared memory of a thread block: 1024 to align, the stages, two barriers each.
   int shared_bytes() const { return 1024 + stages * (stage_bytes() + 16); }
