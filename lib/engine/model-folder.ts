@@ -27,7 +27,7 @@ export interface ModelFolder {
  * @throws DetinferError INVALID_MODEL, or INVALID_FLAG for bad overrides.
  */
 export function readModelFolder(path: string, overridesJson = '{}'): ModelFolder {
-  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+  if (!isFolder(path)) {
     throw new DetinferError('INVALID_MODEL', `${path} is neither a local model folder nor the name of a model on the hub, such as Qwen/Qwen3-8B`);
   }
   const configPath = join(path, 'config.json');
@@ -49,6 +49,15 @@ export function readModelFolder(path: string, overridesJson = '{}'): ModelFolder
     hasTokenizer: existsSync(tokenizerPath),
     tokenizerPath,
   };
+}
+
+/** Whether a path names a folder. One that can't be looked at, for it is too long, say, names none. */
+export function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 function architecturesOf(config: JsonObject, configPath: string): string[] {

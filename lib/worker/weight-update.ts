@@ -1,6 +1,4 @@
-import { statSync } from 'node:fs';
-
-import { readModelFolder } from '../engine/model-folder.js';
+import { isFolder, readModelFolder } from '../engine/model-folder.js';
 import { readWeightTables } from '../engine/safetensors.js';
 import { DetinferError } from '../protocol/errors.js';
 import type { EngineInfo } from '../protocol/messages.js';
@@ -12,7 +10,7 @@ import type { Replica } from './replica.js';
  * them. @throws DetinferError INVALID_MODEL, INVALID_WEIGHTS
  */
 export function checkNewWeights(modelPath: string, served: ServerArgs, info: EngineInfo): void {
-  if (!statSync(modelPath, { throwIfNoEntry: false })?.isDirectory()) {
+  if (!isFolder(modelPath)) {
     const message = `${modelPath} is no local folder; a model of the hub must be downloaded first`;
     throw new DetinferError('INVALID_MODEL', message);
   }

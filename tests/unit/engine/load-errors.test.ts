@@ -200,6 +200,9 @@ describe('options', () => {
 
   test('a folder that is none', () => {
     expectError('INVALID_MODEL', ['neither a local model folder'], join(folder, 'nothing'));
+    for (const name of ['a'.repeat(5000), 'a\0b']) {
+      expectError('INVALID_MODEL', ['neither a local model folder'], join(folder, name));
+    }
     expectError('INVALID_MODEL', ['no config.json'], FIXTURES);
   });
 });
