@@ -118,15 +118,11 @@ export class Dispatcher {
     }
     const [culprit] = !wasKilled && unproven.length === 1 ? unproven.filter(({ deaths }) => deaths >= MAX_DEATHS) : [];
     if (culprit) this.convict(culprit, error);
-    for (const entry of entries) {
-      if (entry === culprit) continue;
-      if (entry.abortMessage !== null) {
-        this.end([entry], { type: 'abort', message: entry.abortMessage });
-      } else {
-        this.waiting.push(entry);
-        this.replays++;
-      }
-    }
+    const others = entries.filter((entry) => entry !== culprit);
+    const kept = others.filter(({ abortMessage }) => abortMessage === null);
+    this.waiting.push(...kept);
+    this.replays += kept.length;
+    this.endAborted(others);
     this.waiting.sort((a, b) => a.arrival - b.arrival);
     if (this.trial?.replica === null) this.trial = null;
     this.dispatch();
@@ -171,17 +167,22 @@ export class Dispatcher {
     if (this.mustDrain) await new Promise<void>((resolve) => (this.onDrained = resolve));
   }
 
-  /** Takes all requests back from the workers, none of which may have output. @throws DetinferError NOT_READY */
+  /**
+   * Takes all requests back from the workers, none of which may have output; those that were aborted end.
+   * @throws DetinferError NOT_READY
+   */
   withdrawAll(): void {
     const entries = [...this.live.values()];
-    const begun = entries.filter(({ request }) => request.outputIds.length > 0).length;
+    const kept = entries.filter(({ abortMessage }) => abortMessage === null);
+    const begun = kept.filter(({ request }) => request.outputIds.length > 0).length;
     if (begun > 0) {
       const advice = 'continue generation, or pass abort_all_requests';
       throw new DetinferError('NOT_READY', `generation is paused in the middle of ${begun} answers: ${advice}`);
     }
     for (const entry of entries) entry.replica = null;
-    this.waiting = entries;
+    this.waiting = kept;
     this.trial = null;
+    this.endAborted(entries);
   }
 
   private get mustDrain(): boolean {
@@ -200,6 +201,13 @@ export class Dispatcher {
     const message = `the worker died ${MAX_DEATHS} times over this request, at last: ${error.message}`;
     this.handlers.log('error', `request ${entry.request.id} is given up: ${message}`);
     this.end([entry], { type: 'abort', message, code: 'WORKER_DIED' });
+  }
+
+  /** Ends those that were aborted, but whose worker will not say so any more. */
+  private endAborted(entries: LiveRequest[]): void {
+    for (const entry of entries) {
+      if (entry.abortMessage !== null) this.end([entry], { type: 'abort', message: entry.abortMessage });
+    }
   }
 
   /** Forgets requests that no worker has, and tells so once the caller is done. */

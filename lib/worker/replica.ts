@@ -19,8 +19,8 @@ export interface ReplicaHandlers {
   onUp(): void;
   /** The worker is gone; another is being started. @param wasKilled see WorkerHandlers.onExit */
   onDown(error: DetinferError, wasKilled: boolean): void;
-  /** No worker could be started, for the `failures`-th time in a row. */
-  onStartFailed(error: DetinferError, failures: number): void;
+  /** No worker could be started; it is tried again. */
+  onStartFailed(error: DetinferError): void;
 }
 
 /** A place for one worker: starts it, and another whenever it dies, with growing pauses while that does not help. */
@@ -29,6 +29,8 @@ export class Replica {
   worker: WorkerHandle | null = null;
   /** Requests that the worker has. */
   load = 0;
+  /** Starts in a row that failed since the last worker was lost. */
+  failedStarts = 0;
   /** Workers that failed, or failed to start, since one did a step. */
   private failures = 0;
   private isPaused = false;
@@ -87,12 +89,16 @@ export class Replica {
     await loaded;
   }
 
-  /** Goes back to the folder that was served before a reload that failed here or elsewhere, however long it takes. */
+  /**
+   * Goes back to the folder that was served before a reload that failed here or elsewhere. Resolves when a worker is up,
+   * or could not be started at once: then it is tried again, as after a death, and nobody should wait for it.
+   */
   async restore(modelPath: string, info: EngineInfo): Promise<void> {
     await this.leave(modelPath);
     if (this.isClosed) return;
-    this.starting = this.startAnother(info);
-    await this.starting;
+    await new Promise<void>((resolve) => {
+      this.starting = this.startAnother(info, resolve).then(resolve);
+    });
   }
 
   /** Ends the worker, or the start of one; the next one serves this folder. */
@@ -102,7 +108,7 @@ export class Replica {
     const { worker } = this;
     // What it still says is of no interest: its requests may go on elsewhere.
     this.worker = null;
-    this.load = 0;
+    this.load = this.failedStarts = 0;
     await worker?.shutdown();
     this.args = { ...this.args, modelPath };
     this.ending = new AbortController();
@@ -139,12 +145,12 @@ export class Replica {
     this.handlers.onDown(error, wasKilled);
   }
 
-  private async startAnother(info: EngineInfo): Promise<void> {
+  /** Resolves when a worker is up, or nobody wants one any more. Never rejects. */
+  private async startAnother(info: EngineInfo, onFailure = (): void => {}): Promise<void> {
     const { signal } = this.ending;
     const began = performance.now();
     // The length of an answer may depend on the size of the KV cache, so it must not follow the memory that is free now.
     const args = { ...this.args, maxTotalTokens: info.maxTotalTokens };
-    let failedStarts = 0;
     while (this.worker === null) {
       await pause(this.failures, signal);
       if (signal.aborted) return;
@@ -154,11 +160,14 @@ export class Replica {
       } catch (error) {
         if (signal.aborted) return;
         this.failures++;
+        this.failedStarts++;
         const { code, message } = toErrorData(error);
         this.handlers.log('error', `worker ${this.index} could not be started again: ${code}: ${message}`);
-        this.handlers.onStartFailed(new DetinferError(code, message), ++failedStarts);
+        this.handlers.onStartFailed(new DetinferError(code, message));
+        onFailure();
       }
     }
+    this.failedStarts = 0;
     this.handlers.log('info', `worker ${this.index} is back after ${Math.round(performance.now() - began)} ms`);
     this.handlers.onUp();
   }

@@ -7,7 +7,7 @@ import { addStatuses } from './scheduler-status.js';
 import { startWorker, type WorkerHandlers } from './supervisor.js';
 import { checkNewWeights, reloadAll } from './weight-update.js';
 
-/** Starts that may fail in a row before the server gives up. */
+/** Starts that may fail in a row, of each worker, before the server gives up. */
 const MAX_FAILED_STARTS = 6;
 
 /** What of a worker's memory can be released, under SGLang's names. */
@@ -228,7 +228,7 @@ export class Replicas {
           this.workerDeaths++;
           this.requests.onDown(replica, error, wasKilled);
         },
-        onStartFailed: (error, failures) => this.onStartFailed(error, failures),
+        onStartFailed: (error) => this.onStartFailed(error),
       },
       start,
     );
@@ -266,8 +266,9 @@ export class Replicas {
     }
   }
 
-  private onStartFailed(error: DetinferError, failures: number): void {
-    if (failures < MAX_FAILED_STARTS || this.isUp) return;
+  /** One worker that never comes back must not end a server whose others do. */
+  private onStartFailed(error: DetinferError): void {
+    if (this.replicas.some(({ failedStarts }) => failedStarts < MAX_FAILED_STARTS)) return;
     const message = `no worker could be started any more: ${error.message}`;
     void this.shutdown();
     this.handlers.onExit(new DetinferError(error.code, message), false);

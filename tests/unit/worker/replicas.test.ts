@@ -19,7 +19,10 @@ interface Fleet {
 let fleet: Fleet;
 afterEach(() => fleet.replicas.shutdown());
 
-async function open(dpSize: number, prepare: (worker: FakeWorker) => void = (worker) => worker.pause()): Promise<Fleet> {
+async function open(
+  dpSize: number,
+  prepare: (worker: FakeWorker) => void | Promise<void> = (worker) => worker.pause(),
+): Promise<Fleet> {
   const collector = new Collector();
   const workers: FakeWorker[] = [];
   const exits: DetinferError[] = [];
@@ -35,7 +38,7 @@ async function open(dpSize: number, prepare: (worker: FakeWorker) => void = (wor
       const worker = new FakeWorker();
       worker.handlers = handlers;
       workers.push(worker);
-      prepare(worker);
+      await prepare(worker);
       return worker;
     },
   );
@@ -247,6 +250,34 @@ describe('an update of the weights', () => {
     replicas.submit([makeRequest('a', [1]), makeRequest('b', [2])]);
     expect(workers.slice(4).map(({ submitted }) => ids(submitted))).toEqual([['a'], ['b']]);
   });
+
+  test('a worker that does not come back with the old weights either: the others go on', async () => {
+    let started = 0;
+    const { replicas, collector, workers } = await open(2, (worker) => {
+      if (++started === 4 || started > 5) throw new DetinferError('OUT_OF_MEMORY', 'no room');
+      isDemo(worker);
+    });
+    const update = replicas.updateWeights('models/demo', null);
+    replicas.submit([makeRequest('held', [2], LONG)]);
+    await expect(update).rejects.toThrow('no room');
+    await until(() => replicas.isUp);
+    workers[4]!.resume();
+    await until(() => collector.requests.get('held')?.finish !== undefined);
+    expect(collector.get('held').tokens).toEqual(counting(2, 30));
+  });
+
+  test('while paused: a request whose abort was on its way ends, and is not in the way', async () => {
+    const { replicas, collector, workers } = await open(1, isDemo);
+    await replicas.setPaused(true);
+    replicas.submit([makeRequest('begun', [1], LONG)]);
+    workers[0]!.step();
+    replicas.submit([makeRequest('kept', [2], LONG)]);
+    replicas.abort(['begun'], 'enough');
+    expect(await replicas.updateWeights('models/demo', null)).toBe(1);
+    await until(() => collector.requests.get('begun')?.finish !== undefined);
+    expect(collector.get('begun').finish).toEqual({ type: 'abort', message: 'enough' });
+    expect(ids(workers[1]!.submitted)).toEqual(['kept']);
+  });
 });
 
 describe('several replicas', () => {
@@ -288,6 +319,26 @@ describe('several replicas', () => {
     replicas.abort(['a', 'b', 'c'], 'enough');
     await until(() => workers.every(({ liveCount }) => liveCount === 0));
     expect(await replicas.flushCache()).toMatchObject({ success: true });
+  });
+
+  test('one that never comes back does not end the server while another is being started', async () => {
+    let end!: () => void;
+    const loading = new Promise<void>((resolve) => (end = resolve));
+    let starts = 0;
+    const { replicas, workers, exits } = await open(2, () => {
+      starts++;
+      if (starts <= 2) return;
+      if (starts === 9) return loading;
+      throw new DetinferError('OUT_OF_MEMORY', 'no room');
+    });
+    workers[0]!.die(true);
+    await until(() => workers.length === 8);
+    workers[1]!.die(true);
+    await until(() => workers.length === 10);
+    expect(replicas.isUp).toBe(false);
+    end();
+    await until(() => replicas.isUp);
+    expect(exits).toEqual([]);
   });
 
   test('one that cannot be started at first ends them all', async () => {
