@@ -9,8 +9,8 @@ import { signReceipt } from '../receipt/signature.js';
 export class Receipts {
   private digests: ModelDigests | null = null;
   private reading: Promise<void> | null = null;
-  /** An update of the weights under way. */
-  private updating: Promise<void> | null = null;
+  /** Updates of the weights under way: one, and others that are about to be refused. */
+  private readonly updating = new Set<Promise<void>>();
 
   /** @param source in local folders. @param signingKey null: receipts are not signed. */
   constructor(
@@ -23,7 +23,7 @@ export class Receipts {
    * asks for receipts never do. @throws DetinferError when they can't be read; the next call tries again.
    */
   async prepare(): Promise<void> {
-    while (this.updating !== null) await this.updating;
+    while (this.updating.size > 0) await Promise.all(this.updating);
     await (this.reading ??= this.read());
   }
 
@@ -41,15 +41,16 @@ export class Receipts {
       digests = await modelDigests(source);
     }
     const updated = update();
+    const ended = updated.then(nothing, nothing);
     // The first receipt may be asked for meanwhile.
-    if (digests === null) this.updating = updated.then(nothing, nothing);
+    if (digests === null) this.updating.add(ended);
     try {
       const result = await updated;
       this.source = source;
       this.digests = digests;
       return result;
     } finally {
-      this.updating = null;
+      this.updating.delete(ended);
     }
   }
 

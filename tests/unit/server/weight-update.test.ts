@@ -122,6 +122,19 @@ describe('/update_weights_from_disk', () => {
     expect(after).not.toBe(before);
   });
 
+  test('so does the first receipt that is asked for meanwhile, whatever another update does', async () => {
+    const { generate, post, untilRequests } = await start();
+    const begun = generate(PROMPT, LENGTH);
+    await untilRequests(1);
+    const update = post(UPDATE, { model_path: other });
+    const refused = await post(UPDATE, { model_path: other });
+    expect(refused.json.message).toContain('under way');
+    const sampling_params = { temperature: 0, max_new_tokens: 2 };
+    const { json } = await post('/generate', { input_ids: PROMPT, return_receipt: true, sampling_params });
+    expect(json.meta_info.receipt.model.weights).toBe(digestOf(readFileSync(join(other, FILE))));
+    await Promise.all([begun, update]);
+  });
+
   test('while paused, answers in the middle are in the way; requests that have not begun wait for the new weights', async () => {
     const { generate, post, get, untilRequests } = await start();
     const begun = generate(PROMPT, LENGTH);
