@@ -1,6 +1,7 @@
 import type { Engine, SampleSpec } from '../engine/types.js';
 import { Grammars } from '../grammar/grammars.js';
 import type { GrammarMatcher } from '../grammar/matcher.js';
+import { DetinferError } from '../protocol/errors.js';
 import { digestOf } from '../receipt/digest.js';
 import { unpackLogprobs } from '../receipt/logprobs.js';
 import { invalid } from '../receipt/read.js';
@@ -28,8 +29,19 @@ export interface Verdict {
 export function audit(receipt: Receipt, engine: Engine, tokenizerPath: string | null): Verdict {
   const ending = endingOf(receipt, engine.info.contextLength);
   const unchecked = ending.unchecked === null ? [] : [ending.unchecked];
-  const difference = logprobsProblem(receipt) ?? compare(receipt, engine, tokenizerPath) ?? ending.problem;
+  const difference =
+    logprobsProblem(receipt) ?? refused(() => compare(receipt, engine, tokenizerPath)) ?? ending.problem;
   return { difference, unchecked };
+}
+
+/** What the engine or a grammar refuses, a server has not computed either. */
+function refused<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    if (!(error instanceof DetinferError && error.code === 'INVALID_REQUEST')) throw error;
+    throw invalid(`No server can have answered this: ${error.message}`);
+  }
 }
 
 /** Whether the receipt fits itself. */

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from '@jest/globals';
 
@@ -12,7 +13,8 @@ import { makeReceipt, type Receipt } from '../../../lib/receipt/receipt.js';
 import { Scheduler } from '../../../lib/scheduler/scheduler.js';
 import { makeRequest, runToEnd } from '../scheduler/requests.js';
 
-const MODEL = fileURLToPath(new URL('../../../../tests/fixtures/qwen3-tiny', import.meta.url));
+const FIXTURES = fileURLToPath(new URL('../../../../tests/fixtures', import.meta.url));
+const MODEL = join(FIXTURES, 'qwen3-tiny');
 const DIGEST = digestOf('');
 
 // Chunks and steps are smaller than prompt and output, so that several of each are needed.
@@ -105,6 +107,23 @@ describe('An audit', () => {
     const grammar = { kind: 'regex' as const, text: 'a' };
     const structured = { ...receipt, sampling: { ...receipt.sampling, grammar } };
     expect(() => audit(structured, engine, null)).toThrow(/no tokenizer/);
+  });
+
+  test.each<Partial<Receipt['sampling']>>([
+    { top_p: 0 },
+    { min_p: 2 },
+    { top_k: 0 },
+    { temperature: 1e39 },
+    { repetition_penalty: -1 },
+    { presence_penalty: 1e39 },
+    { logit_bias: [[9, 1e39]] },
+    { grammar: { kind: 'regex', text: '(' } },
+  ])('refuses sampling that a server refuses: %j', (changed) => {
+    const receipt = ask(SAMPLED);
+    const impossible = { ...receipt, sampling: { ...receipt.sampling, ...changed } };
+    expect(() => audit(impossible, engine, FIXTURES)).toThrow(
+      expect.objectContaining({ code: 'INVALID_RECEIPT', message: expect.stringContaining('No server can have answered') }),
+    );
   });
 });
 
