@@ -96,7 +96,7 @@ export async function startServer(args: ServerArgs, options: ServerOptions): Pro
     };
     workers = await Replicas.open(localArgs, handlers, options.startWorker);
     frontend.attach(workers);
-    if (!args.skipServerWarmup) await warmUp(frontend, args.dpSize);
+    if (!args.skipServerWarmup) await warmUp(frontend, workers.info, args.dpSize);
   } catch (error) {
     frontend.fail(new DetinferError('NOT_READY', 'The server could not start.'));
     await workers?.shutdown();
@@ -143,9 +143,11 @@ async function listen(app: FastifyInstance, { host, port }: ServerArgs): Promise
 }
 
 /** The first request compiles and touches what later ones find ready. Prompts of less than a page go to the idlest worker. */
-async function warmUp(frontend: Frontend, workers: number): Promise<void> {
-  const prompts = new Array<number[]>(workers).fill([0, 1, 2, 3]);
-  const sampling = { max_new_tokens: WARM_UP_TOKENS, temperature: 0, ignore_eos: true };
+async function warmUp(frontend: Frontend, { contextLength }: EngineInfo, workers: number): Promise<void> {
+  const prompt = [0, 1, 2, 3].slice(0, Math.max(1, contextLength - 1));
+  const prompts = new Array<number[]>(workers).fill(prompt);
+  const tokens = Math.min(WARM_UP_TOKENS, contextLength - prompt.length);
+  const sampling = { max_new_tokens: tokens, temperature: 0, ignore_eos: true };
   const request = readGenerateRequest({ input_ids: prompts, sampling_params: sampling }, frontend.limits);
   await frontend.generate(request).done;
 }

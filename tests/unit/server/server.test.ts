@@ -87,6 +87,20 @@ describe('starting', () => {
     expect((await start({ skipServerWarmup: true })).worker.submitted).toEqual([]);
   });
 
+  test.each([
+    [1, [0], 0],
+    [2, [0], 1],
+    [4, [0, 1, 2], 1],
+    [9, [0, 1, 2, 3], 5],
+    [512, [0, 1, 2, 3], 8],
+  ])('the request fits into a context of %s tokens', async (contextLength, inputIds, maxNewTokens) => {
+    const { worker, starting, load } = begin({ skipServerWarmup: false });
+    Object.assign(worker.info, { contextLength });
+    load(worker);
+    running = await starting;
+    expect(worker.submitted).toMatchObject([{ inputIds, stop: { maxNewTokens } }]);
+  });
+
   test('port 0 is any free port', async () => {
     const { server } = await start({ port: 0 });
     expect(Number(new URL(server.url).port)).toBeGreaterThan(0);
