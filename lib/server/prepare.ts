@@ -4,6 +4,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.js';
 import { badValue } from './errors.js';
 import type { GrammarCheck } from './grammar-check.js';
 import type { Receipts } from './receipts.js';
+import type { SamplingParams } from './sampling-params.js';
 import type { SeedSource } from './seeds.js';
 import type { SequenceSpec } from './sequence.js';
 import type { GenerateRequest, PromptRequest } from './validate.js';
@@ -73,20 +74,21 @@ function prepareCopies(request: PromptRequest, context: PrepareContext): Sequenc
   }));
 }
 
-function encode({ prompt, addSpecialTokens }: PromptRequest, { info, tokenizer }: PrepareContext): number[] {
-  const limit = promptLimit(info);
+function encode({ prompt, addSpecialTokens, sampling }: PromptRequest, { info, tokenizer }: PrepareContext): number[] {
+  const limit = promptLimit(info, sampling);
+  const tooLong = (length: string): DetinferError => promptTooLong(length, info, sampling);
   if (typeof prompt !== 'string') {
-    if (prompt.length > limit) throw tooLong(String(prompt.length), info);
+    if (prompt.length > limit) throw tooLong(String(prompt.length));
     return prompt;
   }
   const perToken = tokenizer!.maxUnitsPerToken;
   // Refusing by size alone spares the time that it would take to tokenize a book.
   if (perToken !== null && prompt.length > limit * perToken) {
-    throw tooLong(`at least ${Math.ceil(prompt.length / perToken)}`, info);
+    throw tooLong(`at least ${Math.ceil(prompt.length / perToken)}`);
   }
   const ids = tokenizer!.encode(prompt, addSpecialTokens);
   if (ids.length === 0) throw badValue('The prompt is empty; it must have at least one token.');
-  if (ids.length > limit) throw tooLong(String(ids.length), info);
+  if (ids.length > limit) throw tooLong(String(ids.length));
   const unknown = ids.find((id) => id >= info.vocabSize);
   if (unknown !== undefined) {
     throw badValue(`The tokenizer made token id ${unknown}, but the model's vocabulary has ${info.vocabSize} tokens.`);
@@ -94,18 +96,19 @@ function encode({ prompt, addSpecialTokens }: PromptRequest, { info, tokenizer }
   return ids;
 }
 
-/** Most tokens of a prompt, so that one can still be generated. */
-function promptLimit({ contextLength, maxTotalTokens }: EngineInfo): number {
-  return Math.min(contextLength, maxTotalTokens) - 1;
+/** Most tokens of a prompt, so that one can still be generated, unless none is wanted: a full answer can be scored. */
+function promptLimit({ contextLength, maxTotalTokens }: EngineInfo, { maxNewTokens }: SamplingParams): number {
+  return Math.min(contextLength, maxTotalTokens) - (maxNewTokens === 0 ? 0 : 1);
 }
 
-function tooLong(length: string, info: EngineInfo): DetinferError {
+function promptTooLong(length: string, info: EngineInfo, { maxNewTokens }: SamplingParams): DetinferError {
   const { contextLength, maxTotalTokens } = info;
   const limit =
     contextLength <= maxTotalTokens
       ? `the model's context of ${contextLength} tokens`
       : `the ${maxTotalTokens} tokens that fit into the KV cache (--max-total-tokens)`;
-  return badValue(`The prompt has ${length} tokens; with at least one output token it must fit into ${limit}.`);
+  const what = maxNewTokens === 0 ? 'it' : 'with at least one output token it';
+  return badValue(`The prompt has ${length} tokens; ${what} must fit into ${limit}.`);
 }
 
 /** What is asked of the worker: a receipt needs the output's logprobs, whether they are shown or not. */

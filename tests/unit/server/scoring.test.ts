@@ -5,7 +5,7 @@ import { type RealServer, startRealServer } from './real-server.js';
 // The example of docs/reinforcement-learning.md.
 
 let running: RealServer;
-beforeAll(async () => (running = await startRealServer()));
+beforeAll(async () => (running = await startRealServer({ contextLength: 128 })));
 afterAll(() => running.server.stop());
 
 const logprobs = (entries: [number, number, null][]): number[] => entries.map(([logprob]) => logprob);
@@ -34,4 +34,23 @@ test('a batch of rollouts is scored to the log-probabilities that it was generat
     expect([first, rest]).toEqual([null, generated]);
     expect(logprobs(hotter[i].meta_info.input_token_logprobs).slice(1)).not.toEqual(generated);
   }
+});
+
+test('a rollout that fills the context can be scored, too', async () => {
+  const { contextLength } = running.server.info;
+  const prompt = Array.from({ length: contextLength - 3 }, (_, i) => i % 4000);
+  const sampling = { temperature: 0, ignore_eos: true };
+  const rollout = await running.post('/generate', {
+    ...{ input_ids: prompt, return_logprob: true },
+    sampling_params: { ...sampling, max_new_tokens: 9 },
+  });
+  expect(rollout.meta_info.finish_reason).toEqual({ type: 'length', length: 3 });
+  const score = (extra: number[]): Promise<any> =>
+    running.post('/generate', {
+      ...{ input_ids: [...prompt, ...rollout.output_ids, ...extra], return_logprob: true, logprob_start_len: prompt.length - 1 },
+      sampling_params: { ...sampling, max_new_tokens: 0 },
+    });
+  const { meta_info } = await score([]);
+  expect(logprobs(meta_info.input_token_logprobs).slice(1)).toEqual(logprobs(rollout.meta_info.output_token_logprobs));
+  expect((await score([5])).error.message).toMatch(/has \d+ tokens; it must fit into the model's context/);
 });
