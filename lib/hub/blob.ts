@@ -66,7 +66,8 @@ export async function downloadBlob(
     options.onResume(partial.written);
     const onBytes = (count: number): void => {
       options.onBytes(count);
-      checksum.advance(partial.front);
+      // A file of one segment may begin anew (see transfer), with other bytes than those that were read.
+      if (partial.segments.length > 1) checksum.advance(partial.front);
     };
     await transfer(file, location, partial, { ...options, onBytes });
     // What is left for the disk and for the checksum takes each as long as the other.

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { PartialFile } from '../../../lib/hub/partial-file.js';
@@ -101,6 +101,13 @@ describe('a failure that stays', () => {
     expect(readdirSync(blobs()).filter((name) => name.includes('detinfer'))).toEqual([]);
   });
 
+  test('a wrong checksum is found in a file that began anew after its first bytes had been right', async () => {
+    f.hub.publish('org/model', { files: smallModel(bytes(10_000_000)) });
+    f.hub.faults.push({ at: 'cdn', dropAfter: 9_000_000 }, { at: 'cdn', ignoreRange: true, corrupt: true });
+    await expect(f.resolve({})).rejects.toThrow(/SHA-256/);
+    expect(readdirSync(blobs())).not.toContain(f.hub.etag('org/model', 'model.safetensors'));
+  });
+
   test('a server without ranges is an error for a file of many segments', async () => {
     f.hub.publish('org/model', { files: smallModel(bytes(SEGMENT_BYTES + 1)) });
     f.hub.faults.push({ at: 'cdn', ignoreRange: true });
@@ -168,6 +175,32 @@ describe('a failure that stays', () => {
       code,
       message: expect.stringMatching(message),
     });
+  });
+
+  test.each<[string, Fault]>([
+    ['a login page', { at: 'api', status: 200, text: '<html>' }],
+    ['a listing that is none', { at: 'api', status: 200, text: 'null' }],
+    ['a redirection to nowhere', { at: 'head', status: 302, headers: { location: 'http://' } }],
+    ['a redirection to a file', { at: 'head', status: 302, headers: { location: 'file:///etc/hosts' } }],
+  ])('%s for an answer is an error that asks whether it is a hub', async (_name, fault) => {
+    f.hub.publish('org/model', { files: smallModel() });
+    f.hub.faults.push(fault);
+    await expect(f.resolve({})).rejects.toMatchObject({
+      code: 'DOWNLOAD_FAILED',
+      message: expect.stringMatching(/^org\/model: the hub at http.* (answers of no model hub|redirects to '.*')\. Is HF_ENDPOINT/),
+    });
+  });
+
+  test.each([-1, 1.5])('a size of %s is an error that names the file', async (size) => {
+    f.hub.publish('org/model', { files: smallModel() });
+    f.hub.claimSize('org/model', 'config.json', size);
+    await expect(f.resolve({})).rejects.toThrow(/gives no usable size for config\.json/);
+  });
+
+  test('a cache that is no folder is an error that says what to do', async () => {
+    f.hub.publish('org/model', { files: smallModel() });
+    writeFileSync(f.cacheFolder, '');
+    await expect(f.resolve({})).rejects.toThrow(/can't be written \(ENOTDIR\)\. Set HF_HUB_CACHE/);
   });
 
   test('a hub that does not answer is an error that names it', async () => {
