@@ -24,6 +24,8 @@ export interface Fault {
   /** An answer with this status … */
   status?: number;
   headers?: Record<string, string>;
+  /** … and this body instead of an error's … */
+  text?: string;
   /** … or a connection that breaks after so many bytes of the body … */
   dropAfter?: number;
   /** … or bytes that are not those of the file … */
@@ -158,6 +160,7 @@ export class LocalHub {
     const at = apiName !== undefined ? 'api' : request.method === 'HEAD' ? 'head' : 'hub';
     this.#note(at, request, decodeURIComponent(path === '' ? url.pathname : path));
     const fault = this.#takeFault(at);
+    if (fault?.text !== undefined) return void response.writeHead(fault.status ?? 200).end(fault.text);
     if (fault?.status !== undefined) return answer(response, fault.status, fault.headers, { error: 'a fault' });
     const name = apiName ?? fileName ?? '';
     const newName = this.#renamed.get(name);

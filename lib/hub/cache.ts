@@ -1,4 +1,5 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { isCommit } from './names.js';
 
@@ -42,12 +43,12 @@ export class RepoCache {
     }
   }
 
-  /** Notes that a branch or tag names a commit whose snapshot is complete. */
+  /** Notes that a branch or tag names a commit whose snapshot is complete. A cache that says so may be read-only. */
   writeRef(revision: string, commit: string): void {
-    if (isCommit(revision)) return;
+    if (this.readRef(revision) === commit) return;
     const path = this.#refPath(revision);
     mkdirSync(dirname(path), { recursive: true });
-    const written = `${path}.${process.pid}.new`;
+    const written = `${path}.${randomUUID()}.new`;
     writeFileSync(written, commit);
     renameSync(written, path);
   }
@@ -67,8 +68,7 @@ export class RepoCache {
     mkdirSync(dirname(link), { recursive: true });
     const target = relative(dirname(link), this.blobPath(etag));
     // A rename replaces a dead link, and whatever another process makes at this moment.
-    const made = `${link}.${process.pid}.new`;
-    rmSync(made, { force: true });
+    const made = `${link}.${randomUUID()}.new`;
     symlinkSync(target, made);
     renameSync(made, link);
   }

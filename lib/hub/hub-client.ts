@@ -71,26 +71,31 @@ export class HubClient {
    */
   async resolveRevision(repo: string, revision: string, attempts: number): Promise<string> {
     const library = this.#library(repo, revision, attempts);
-    const info = await modelInfo({ name: repo, revision, additionalFields: ['sha'], ...library });
-    if (typeof info.sha === 'string' && /^[0-9a-f]{40}$/.test(info.sha)) return info.sha;
-    throw new HubProblem(this.#options.settings, repo, revision).unusable('names no commit');
+    const problem = new HubProblem(this.#options.settings, repo, revision);
+    return understood(problem, async () => {
+      const info = await modelInfo({ name: repo, revision, additionalFields: ['sha'], ...library });
+      if (typeof info.sha === 'string' && /^[0-9a-f]{40}$/.test(info.sha)) return info.sha;
+      throw problem.unusable('names no commit');
+    });
   }
 
   /** Every file of a commit. */
   async listFiles(repo: string, commit: string): Promise<RemoteFile[]> {
-    const files: RemoteFile[] = [];
-    const listing = listFiles({ repo, revision: commit, recursive: true, ...this.#library(repo, commit) });
-    for await (const { type, path, size, oid, lfs } of listing) {
-      if (type !== 'file') continue;
-      const checksum: Checksum = lfs ? { algorithm: 'sha256', hex: lfs.oid } : { algorithm: 'git', hex: oid ?? '' };
-      // It becomes the name of a file in the cache.
-      if (!/^[0-9a-f]{40,64}$/.test(checksum.hex)) {
-        const problem = new HubProblem(this.#options.settings, repo, commit);
-        throw problem.unusable(`gives no usable checksum for ${path}`);
+    const problem = new HubProblem(this.#options.settings, repo, commit);
+    return understood(problem, async () => {
+      const files: RemoteFile[] = [];
+      const listing = listFiles({ repo, revision: commit, recursive: true, ...this.#library(repo, commit) });
+      for await (const { type, path, size: plainSize, oid, lfs } of listing) {
+        if (type !== 'file') continue;
+        const size = lfs?.size ?? plainSize;
+        const checksum: Checksum = lfs ? { algorithm: 'sha256', hex: lfs.oid } : { algorithm: 'git', hex: oid ?? '' };
+        // It becomes the name of a file in the cache.
+        if (!/^[0-9a-f]{40,64}$/.test(checksum.hex)) throw problem.unusable(`gives no usable checksum for ${path}`);
+        if (!Number.isInteger(size) || size < 0) throw problem.unusable(`gives no usable size for ${path}`);
+        files.push({ path, size, checksum });
       }
-      files.push({ path, size: lfs?.size ?? size, checksum });
-    }
-    return files;
+      return files;
+    });
   }
 
   /** Asks where a file lies, which for large ones is a server of another origin, behind a link that expires. */
@@ -104,7 +109,7 @@ export class HubClient {
         const answer = await this.request(url, this.#headers(url), signal, 'HEAD');
         await answer.body.dump();
         if (isTemporaryStatus(answer.statusCode)) throw temporary(url, answer);
-        const next = redirectTarget(url, answer);
+        const next = redirectTarget(url, answer, problem);
         if (next === null || next.origin !== this.#origin || header(answer, 'x-linked-etag') !== null) return answer;
         if (redirects === 5) throw problem.unusable('redirects in a circle');
         url = next;
@@ -112,7 +117,7 @@ export class HubClient {
     };
     const answer = await this.#retried(ask, { signal });
     if (answer.statusCode >= 400) throw problem.ofStatus(answer.statusCode, header(answer, 'x-error-code'), path);
-    const target = redirectTarget(url, answer);
+    const target = redirectTarget(url, answer, problem);
     // The length of an answer that redirects is that of its own body.
     const said = header(answer, 'x-linked-size') ?? (target === null ? header(answer, 'content-length') : null);
     if (said !== null && Number(said) !== size) {
@@ -213,7 +218,21 @@ export function header({ headers }: Pick<Dispatcher.ResponseData, 'headers'>, na
 
 type Redirect = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>;
 
-function redirectTarget(from: URL, answer: Redirect): URL | null {
+function redirectTarget(from: URL, answer: Redirect, problem: HubProblem): URL | null {
   const target = header(answer, 'location');
-  return answer.statusCode >= 300 && answer.statusCode < 400 && target !== null ? new URL(target, from) : null;
+  if (answer.statusCode < 300 || answer.statusCode >= 400 || target === null) return null;
+  const url = URL.canParse(target, from.href) ? new URL(target, from) : null;
+  if (url === null || !/^https?:$/.test(url.protocol)) throw problem.unusable(`redirects to '${target}'`);
+  return url;
+}
+
+/** The library takes for granted that answers have the right form; a login page of some network, say, has not. */
+async function understood<T>(problem: HubProblem, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    // By name: the library's errors may be those of another realm.
+    if (!['SyntaxError', 'TypeError'].includes((error as Error).name)) throw error;
+    throw problem.unusable('gives answers of no model hub');
+  }
 }

@@ -79,7 +79,7 @@ export function diskProblem(error: unknown, folder: string): unknown {
       { cause: error },
     );
   }
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') {
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENOTDIR') {
     const message = `${folder} can't be written (${code}). Set HF_HUB_CACHE to a folder that can.`;
     return new DetinferError('DOWNLOAD_FAILED', message, { cause: error });
   }

@@ -6,6 +6,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -69,8 +70,12 @@ describe('a model of the hub', () => {
     f.hub.publish('org/model', { files: smallModel() });
     const folder = await f.resolve({});
     f.hub.requests.length = 0;
+    const ref = join(f.cacheFolder, 'models--org--model', 'refs', 'main');
+    const { ino } = statSync(ref);
     expect(await f.resolve({})).toBe(folder);
     expect(f.hub.requests.every(({ at }) => at === 'api')).toBe(true);
+    // Nothing is written either, so that the cache may be read-only.
+    expect(statSync(ref).ino).toBe(ino);
   });
 
   test('of a new commit shares the files that did not change', async () => {
