@@ -17,7 +17,7 @@ import {
   type ClientFlag,
 } from './client-command.js';
 import { ENGINE_FLAGS } from './engine-flags.js';
-import { decimal, integer, oneOf, text } from './flag-values.js';
+import { decimal, integer, oneOf, text, threadCount } from './flag-values.js';
 import { createLog } from './log.js';
 import { findModelFolders } from './model-source.js';
 import { DEMO_MODEL_PATH, PACKAGE_ROOT } from './package.js';
@@ -140,7 +140,7 @@ interface DecodeFlags {
 const DECODE_FLAGS: ClientFlag[] = [
   { flags: '--model-path <model>', help: 'model folder or name on the hub (the demo model by default)', parse: text() },
   ...ENGINE_FLAGS,
-  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
+  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: threadCount },
   { flags: '--prompt-tokens <n>', help: 'tokens to prefill', preset: 256, parse: integer({ min: 1 }) },
   { flags: '--new-tokens <n>', help: 'tokens to decode', preset: 64, parse: integer({ min: 1 }) },
   { flags: '--rounds <n>', help: 'times to do it; the fastest counts', preset: 3, parse: integer({ min: 1 }) },
@@ -195,7 +195,7 @@ interface KernelsFlags {
 
 const KERNELS_FLAGS: ClientFlag[] = [
   { flags: '--device <device>', help: 'cpu or cuda', preset: 'cpu', parse: oneOf('cpu', 'cuda') },
-  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
+  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: threadCount },
 ];
 
 function kernelsCommand(): Command {

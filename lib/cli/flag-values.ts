@@ -22,6 +22,9 @@ export function integer(range: Range = {}): ParseValue<number> {
   };
 }
 
+/** Of the CPU engine: more than any machine has cores for. */
+export const threadCount = integer({ min: 1, max: 1024 });
+
 /** A decimal number. */
 export function decimal(range: Range & { exclusiveMin?: number } = {}): ParseValue<number> {
   return (text) => {

@@ -1,5 +1,5 @@
 import { ATTENTION_BACKENDS, type Device, type ServerArgs } from '../protocol/server-args.js';
-import { decimal, integer, jsonObject, oneOf, text, type ParseValue } from './flag-values.js';
+import { decimal, integer, jsonObject, oneOf, text, threadCount, type ParseValue } from './flag-values.js';
 
 export const GROUPS = ['Model', 'Server', 'Determinism and kernels', 'Memory and scheduling', 'Logging'] as const;
 
@@ -246,7 +246,7 @@ const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
   threads: {
     group: 'Determinism and kernels',
     value: 'N',
-    parse: integer({ min: 1, max: 1024 }),
+    parse: threadCount,
     default: null,
     defaultText: 'all cores',
     help: 'CPU threads of the engine; the bits do not depend on it',
@@ -289,7 +289,8 @@ const SERVER_FLAGS: { [K in FlagKey]: ServerFlag<ServerArgs[K]> } = {
   maxRunningRequests: {
     group: 'Memory and scheduling',
     value: 'N',
-    parse: integer({ min: 1 }),
+    // The engine has buffers for so many, and counts them with 32 bits.
+    parse: integer({ min: 1, max: 1_000_000 }),
     default: 256,
     help: 'requests that run at the same time',
   },

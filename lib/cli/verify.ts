@@ -9,7 +9,7 @@ import type { Receipt } from '../receipt/receipt.js';
 import { readPublicKey, signatureProblem } from '../receipt/signature.js';
 import { addFlags, exitWithTwoOnBadFlags, printLines, setExitCode, type ClientFlag } from './client-command.js';
 import { ENGINE_FLAGS } from './engine-flags.js';
-import { integer, text } from './flag-values.js';
+import { integer, text, threadCount } from './flag-values.js';
 import { createLog } from './log.js';
 import { findModelFolders } from './model-source.js';
 import { ensureAddons } from './native-build.js';
@@ -34,7 +34,7 @@ const FLAGS: ClientFlag[] = [
   { flags: '--revision <name>', help: 'branch, tag or commit of a --model-path on the hub', parse: text() },
   ...ENGINE_FLAGS,
   { flags: '--base-gpu-id <n>', help: 'index of the GPU', preset: 0, parse: integer({ min: 0 }) },
-  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: integer({ min: 1 }) },
+  { flags: '--threads <n>', help: 'CPU threads (all cores by default)', parse: threadCount },
   {
     flags: '--public-key <file>',
     help: 'public key of Ed25519 (PEM) that must have signed the receipt',

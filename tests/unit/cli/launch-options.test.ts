@@ -116,6 +116,7 @@ describe('launch flags', () => {
     [['--model', '/a', '--model-path', '/b'], /--model-path is given twice/],
     [['--dp', '2', '--data-parallel-size', '2'], /--data-parallel-size is given twice/],
     [['--dp-size', '0'], /--dp-size needs a whole number from 1 up to 64/],
+    [['--max-running-requests', '4294967297'], /--max-running-requests needs a whole number from 1 up to 1000000/],
   ])('refuse %j', (argv, message) => {
     const error = refusal(...argv);
     expect(error.code).toBe('INVALID_FLAG');
