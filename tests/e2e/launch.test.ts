@@ -50,6 +50,20 @@ describe('detinfer launch', () => {
     expect(answer.text).toContain('A fox walks into a hotel and orders a soup.');
   });
 
+  test('goes on when nobody reads its output any more', async () => {
+    const program = await ready('--log-requests');
+    const url = addressOf(program);
+    program.child.stdout?.destroy();
+    program.child.stderr?.destroy();
+    for (let i = 0; i < 3; i++) {
+      const body = JSON.stringify({ input_ids: [i], sampling_params: { max_new_tokens: 4 } });
+      const headers = { 'content-type': 'application/json' };
+      expect((await fetch(`${url}/generate`, { method: 'POST', headers, body })).status).toBe(200);
+    }
+    program.child.kill('SIGTERM');
+    expect(await program.ended).toBe(0);
+  });
+
   test.each(['SIGINT', 'SIGTERM'] as const)('%s stops it cleanly: requests are answered, nothing survives', async (signal) => {
     const program = await ready();
     const workers = descendants(program.child.pid ?? 0);
