@@ -1,7 +1,10 @@
 #include "core/thread_pool.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
+
+#include "core/error.h"
 
 namespace detinfer {
 namespace {
@@ -19,10 +22,19 @@ void pause() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::exception& error) {
+    const int started = this->threads();
+    stop();
+    throw Error(ErrorCode::kOutOfMemory, "only " + std::to_string(started) + " of " + std::to_string(threads) +
+                                             " threads could be started (" + error.what() + "); lower --threads");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;

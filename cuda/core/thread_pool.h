@@ -15,6 +15,7 @@ namespace detinfer {
 class ThreadPool {
  public:
   /// @param threads number of threads that work on a loop, the caller included; at least 1.
+  /// @throws Error kOutOfMemory when the system does not start so many
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -28,6 +29,8 @@ class ThreadPool {
 
  private:
   void work();
+  /// Ends the workers.
+  void stop();
   bool run_one();
 
   std::vector<std::thread> workers_;

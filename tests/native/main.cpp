@@ -10,13 +10,13 @@ namespace detinfer::testing {
 
 extern const TestTable kNumericsTests, kMma16Tests, kLinearTests, kLinearScheduleTests, kAttentionTests;
 extern const TestTable kRmsNormTests, kMlpTests, kMoeTests, kRopeTests, kSamplerTests, kEngineTests;
-extern const TestTable kMoeModelTests, kSharesTests;
+extern const TestTable kMoeModelTests, kSharesTests, kThreadPoolTests;
 
 const TestTable* const kTables[] = {
     &kNumericsTests,  &kMma16Tests,   &kLinearTests, &kLinearScheduleTests,
     &kAttentionTests, &kRmsNormTests, &kMlpTests,    &kMoeTests,
     &kRopeTests,      &kSamplerTests, &kEngineTests, &kMoeModelTests,
-    &kSharesTests,
+    &kSharesTests,   &kThreadPoolTests,
 };
 
 }  // namespace detinfer::testing
