@@ -82,6 +82,26 @@ void sums_do_not_depend_on_the_split() {
   }
 }
 
+/// Differences so small that there are more of them to 1 than floats go up to.
+void filters_work_on_nearly_equal_logits() {
+  ThreadPool pool(1);
+  for (float step : {1e-38f, 1e-36f, 1e-33f}) {
+    std::vector<float> logits(100);
+    for (int id = 0; id < 100; ++id) logits[id] = float(id % 10) * step;
+    SampleArgs args;
+    args.top_k = 13;
+    args.top_p = 0.5;
+    RowRequest expected;
+    expected.sample = &args;
+    for (args.key.position = 0; args.key.position < 50; ++args.key.position) {
+      RowRequest request = expected;
+      evaluate_row_reference(logits.data(), 100, expected);
+      evaluate_rows_cpu(pool, logits.data(), 1, 100, &request);
+      CHECK_EQ(request.token, expected.token);
+    }
+  }
+}
+
 void banned_tokens_are_never_drawn() {
   ThreadPool pool(1);
   std::vector<float> logits(100, 0.0f);
@@ -211,6 +231,7 @@ void refuses_logits_that_are_not_finite() {
 extern const TestTable kSamplerTests = {"sampler",
                                         {{"fast path equals reference", fast_path_equals_reference},
                                          {"sums do not depend on the split", sums_do_not_depend_on_the_split},
+                                         {"filters work on nearly equal logits", filters_work_on_nearly_equal_logits},
                                          {"banned tokens are never drawn", banned_tokens_are_never_drawn},
                                          {"only allowed tokens are drawn", only_allowed_tokens_are_drawn},
                                          {"the only allowed token is drawn", the_only_allowed_token_is_drawn},

@@ -28,7 +28,8 @@ struct Buckets {
 
   explicit Buckets(Range range) : max(range.max) {
     const float width = std::min(range.max - range.min, kBucketRange);
-    scale = width > 0.0f ? float(kBuckets - 1) / width : 0.0f;
+    // Finite however small the width is: 0 · infinity would be no bucket.
+    scale = width > 0.0f ? std::min(float(kBuckets - 1) / width, std::numeric_limits<float>::max()) : 0.0f;
   }
   int index(float x) const { return int(std::min((max - x) * scale, float(kBuckets - 1))); }
 };
