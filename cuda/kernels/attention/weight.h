@@ -45,15 +45,17 @@ struct WeightMantissas {
 inline constexpr WeightMantissas kWeightMantissas;
 
 /// Bits of w(x) for x < 9: u = floor(x·2^24), or ceil(x·2^24) - 1 below zero; k thresholds are at most the low 24 bits
-/// of u; w = 2^(u >> 24)·(1 + k/128), and 0 below -126. NaN for NaN.
+/// of u; w = 2^(u >> 24)·(1 + k/128), and 0 below -126. NaN for NaN. Scores so large that their own rounding exceeds 128
+/// give infinity, as ex2 does.
 inline uint32_t attention_weight_bits(float x) {
-  const float clamped = x > -126.0f ? x : -126.0f;
+  float clamped = x > -126.0f ? x : -126.0f;
+  clamped = clamped < 0x1.fffffep6f ? clamped : 0x1.fffffep6f;  // the largest float below 128
   const int32_t u = int32_t(clamped * 16777216.0f) - (clamped < 0.0f ? 1 : 0);
   const int32_t fraction = u & 0xFFFFFF;
   const int32_t base = kWeightMantissas.base[fraction >> 16];
   const int32_t mantissa = base + (kWeightThresholds[base + 1] <= fraction ? 1 : 0);
   const uint32_t bits = uint32_t(((u >> 24) + 127) * 128 + mantissa);
-  return x != x ? 0x7FFFu : x < -126.0f ? 0u : bits;
+  return x != x ? 0x7FFFu : x < -126.0f ? 0u : x >= 128.0f ? 0x7F80u : bits;
 }
 
 }  // namespace detinfer
