@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "core/cpu_isa.h"
@@ -41,6 +42,22 @@ float exact_output(const LinearTile& tile, int row, int column) {
 
 void set(float& y, float sum) { y = sum; }
 void set(bf16& y, float sum) { y = to_bf16(sum); }
+
+/// Elements of a row that are packed before the next row's: a cache line, whose place in the panel stays in the cache.
+constexpr int kPackedAtOnce = 32;
+
+/// Puts some elements of a row into a column of a panel, two at a time, as they lie in both.
+void pack_column(const bf16* row, int count, bf16* out) {
+  for (int i = 0; i + 1 < count; i += 2) std::memcpy(out + i * kPanelColumns, row + i, 2 * sizeof(bf16));
+  if (count % 2 != 0) out[(count - 1) * kPanelColumns] = row[count - 1];
+}
+
+/// The largest exponent field, in place. Signed, since not every instruction set has the other maximum.
+int16_t largest_field(const bf16* row, int count) {
+  int16_t largest = 0;
+  for (int i = 0; i < count; ++i) largest = std::max(largest, int16_t(row[i].bits & 0x7F80));
+  return largest;
+}
 
 /// What becomes of a row's sums of a panel.
 template <class Out>
@@ -116,17 +133,18 @@ PackedMatrix pack_matrix(ThreadPool& pool, const bf16* weights, int n, int k) {
   packed.k = k;
   const int padded = packed.padded_k();
   packed.data = AlignedBuffer<bf16>(int64_t(packed.panels()) * kPanelColumns * padded);
-  std::vector<uint16_t> largest(packed.panels(), 0);
+  std::vector<int16_t> largest(packed.panels(), 0);
   pool.parallel_for(packed.panels(), std::max<int64_t>(1, kGrainWork / (int64_t(kPanelColumns) * padded)),
                     [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
-      bf16* out = packed.data.data() + panel * kPanelColumns * padded;
-      for (int c = 0; c < kPanelColumns; ++c) {
-        // A column past the end repeats the last one: a column of zeros would leave the fast path.
-        const bf16* row = weights + std::min<int64_t>(panel * kPanelColumns + c, n - 1) * k;
-        for (int i = 0; i < k; ++i) {
-          out[i / 2 * 2 * kPanelColumns + c * 2 + i % 2] = row[i];
-          largest[panel] = std::max<uint16_t>(largest[panel], row[i].bits & 0x7F80u);
+      for (int first = 0; first < k; first += kPackedAtOnce) {
+        bf16* const out = packed.data.data() + (panel * padded + first) * kPanelColumns;
+        const int count = std::min(kPackedAtOnce, k - first);
+        for (int c = 0; c < kPanelColumns; ++c) {
+          // A column past the end repeats the last one: a column of zeros would leave the fast path.
+          const bf16* const row = weights + std::min<int64_t>(panel * kPanelColumns + c, n - 1) * k + first;
+          pack_column(row, count, out + c * 2);
+          largest[panel] = std::max(largest[panel], largest_field(row, count));
         }
       }
     }
