@@ -24,7 +24,7 @@ class Engine {
   /// @throws Error kUnsupported, kInvalidModel, kInvalidWeights
   Engine(const ConfigMap& config, std::unique_ptr<WeightSource> weights, int threads, const MakeOps& make_ops);
 
-  /// Reads and packs the weights. @param progress gets the bytes done and the total
+  /// Reads and packs the weights. @param progress gets the bytes done and the total @throws Error kInvalidWeights
   void load(const std::function<void(int64_t, int64_t)>& progress);
 
   /// Reserves what a step needs beside the cache. A step of more rows is run in several passes; one of more slices is

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/mapped_file.h"
+#include "core/per_isa.h"
 #include "core/thread_pool.h"
 
 namespace detinfer {
@@ -17,6 +18,13 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text;
   for (int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
   return "[" + text + "]";
+}
+
+/// Whether an infinity or a NaN is among the numbers.
+bool has_infinite(const bf16* x, int64_t count) {
+  uint16_t found = 0;
+  for (int64_t i = 0; i < count; ++i) found |= (x[i].bits & 0x7F80u) == 0x7F80u;
+  return found != 0;
 }
 
 class SafetensorsSource : public WeightSource {
@@ -54,9 +62,12 @@ class SafetensorsSource : public WeightSource {
 
   void read(ThreadPool& pool, const TensorSpec& spec, const Destination& to) const override {
     const SafetensorsEntry& entry = entries_.at(spec.name);
-    const unsigned char* const from = files_[entry.file].data() + entry.begin;
-    for_each_range(pool, spec.elements(), to, [=](int64_t begin, int64_t end, bf16* out) {
+    const MappedFile& file = files_[entry.file];
+    const unsigned char* const from = file.data() + entry.begin;
+    for_each_range(pool, spec.elements(), to, [&](int64_t begin, int64_t end, bf16* out) {
       std::memcpy(out, from + begin * int64_t(sizeof(bf16)), size_t(end - begin) * sizeof(bf16));
+      if (!run_per_isa<has_infinite>(static_cast<const bf16*>(out), end - begin)) return;
+      invalid(file.path() + ": tensor " + spec.name + " has a weight that is infinite or not a number; download it again");
     });
   }
 

@@ -29,7 +29,7 @@ class WeightSource {
   /// @throws Error kInvalidWeights naming file and tensor
   virtual void check(const TensorSpec& spec) const = 0;
 
-  /// Writes the tensor, row-major.
+  /// Writes the tensor, row-major. @throws Error kInvalidWeights for a weight that is infinite or not a number
   virtual void read(ThreadPool& pool, const TensorSpec& spec, const Destination& to) const = 0;
 };
 
