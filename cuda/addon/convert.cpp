@@ -28,7 +28,10 @@ Napi::Object to_report_object(Napi::Env env, const Report& report) {
   return object;
 }
 
-void flatten(const std::string& key, const Napi::Value& value, ConfigMap& config) {
+/// Deeper than any key that is read, and far from the end of the stack.
+constexpr int kMaxConfigDepth = 32;
+
+void flatten(const std::string& key, const Napi::Value& value, int depth, ConfigMap& config) {
   if (value.IsBoolean()) {
     config.set(key, value.As<Napi::Boolean>().Value());
   } else if (value.IsNumber()) {
@@ -36,11 +39,15 @@ void flatten(const std::string& key, const Napi::Value& value, ConfigMap& config
   } else if (value.IsString()) {
     config.set(key, value.As<Napi::String>().Utf8Value());
   } else if (value.IsObject()) {
+    if (depth > kMaxConfigDepth) {
+      throw Error(ErrorCode::kInvalidModel, "config.json: " + key.substr(0, key.find('.')) + " is nested more than " +
+                                                std::to_string(kMaxConfigDepth) + " deep");
+    }
     const Napi::Object object = value.As<Napi::Object>();
     const Napi::Array names = object.GetPropertyNames();
     for (uint32_t i = 0; i < names.Length(); ++i) {
       const std::string name = names.Get(i).ToString();
-      flatten(key.empty() ? name : key + "." + name, object.Get(name), config);
+      flatten(key.empty() ? name : key + "." + name, object.Get(name), depth + 1, config);
     }
   }
 }
@@ -49,7 +56,7 @@ void flatten(const std::string& key, const Napi::Value& value, ConfigMap& config
 
 ConfigMap to_config(const Napi::Object& object) {
   ConfigMap config;
-  flatten("", object, config);
+  flatten("", object, 0, config);
   return config;
 }
 

@@ -1,6 +1,23 @@
 #include "engine/loader.h"
 
+#include "core/error.h"
+
 namespace detinfer {
+namespace {
+
+/// Far above any model: kernels count rows and columns as int, and round them up.
+constexpr int64_t kMaxRows = 1 << 30;
+constexpr int64_t kMaxColumns = 1 << 24;
+
+void check_size(const MatrixParameter& matrix) {
+  const int64_t rows = matrix.rows(), columns = matrix.parts[0].shape[1];
+  if (rows <= kMaxRows && columns <= kMaxColumns) return;
+  throw Error(ErrorCode::kUnsupported, "config.json: a weight matrix of " + std::to_string(rows) + " rows and " +
+                                           std::to_string(columns) + " columns (" + matrix.parts[0].name +
+                                           ") is not supported");
+}
+
+}  // namespace
 
 int64_t weight_bytes(const ParameterList& parameters) {
   int64_t bytes = 0;
@@ -9,6 +26,7 @@ int64_t weight_bytes(const ParameterList& parameters) {
 }
 
 void check_parameters(const ParameterList& parameters, const WeightSource& source) {
+  for (const MatrixParameter* matrix : parameters.matrices) check_size(*matrix);
   parameters.for_each_tensor([&](const TensorSpec& spec) { source.check(spec); });
 }
 

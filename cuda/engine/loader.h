@@ -10,7 +10,7 @@ namespace detinfer {
 /// Bytes of all tensors in bfloat16.
 int64_t weight_bytes(const ParameterList& parameters);
 
-/// Checks every tensor, before anything is allocated. @throws Error kInvalidWeights
+/// Checks every tensor, before anything is allocated. @throws Error kInvalidWeights, kUnsupported for too large a matrix
 void check_parameters(const ParameterList& parameters, const WeightSource& source);
 
 /// Reads and packs every parameter. @param progress called with the bytes done and the total, after each parameter

@@ -4,7 +4,7 @@ namespace detinfer {
 
 AttentionLayer::AttentionLayer(const AttentionSpec& spec, const std::string& name, int index)
     : spec_(spec), index_(index) {
-  const int q_size = spec.heads * spec.head_dim, kv_size = spec.kv_heads * spec.head_dim;
+  const int64_t q_size = int64_t(spec.heads) * spec.head_dim, kv_size = int64_t(spec.kv_heads) * spec.head_dim;
   qkv_.parts = {linear_tensor(name + ".q_proj.weight", q_size, spec.hidden),
                 linear_tensor(name + ".k_proj.weight", kv_size, spec.hidden),
                 linear_tensor(name + ".v_proj.weight", kv_size, spec.hidden)};

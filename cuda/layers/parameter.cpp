@@ -4,7 +4,7 @@
 
 namespace detinfer {
 
-TensorSpec linear_tensor(const std::string& name, int n, int k) {
+TensorSpec linear_tensor(const std::string& name, int64_t n, int64_t k) {
   return {name, {n, k}, 0.0, 1.0 / std::sqrt(double(k))};
 }
 

@@ -33,11 +33,13 @@ struct MatrixParameter {
   int group = 0;
   std::unique_ptr<Matrix> value;
 
-  int n() const {
+  int64_t rows() const {
     int64_t rows = 0;
     for (const TensorSpec& part : parts) rows += part.shape[0];
-    return int(rows);
+    return rows;
   }
+  /// The same, once check_parameters() has found that it is no larger than an int.
+  int n() const { return int(rows()); }
   int k() const { return int(parts[0].shape[1]); }
 };
 
@@ -62,7 +64,7 @@ struct ParameterList {
 };
 
 /// Weights of y = x·Wᵀ; dummy weights keep the variance of x.
-TensorSpec linear_tensor(const std::string& name, int n, int k);
+TensorSpec linear_tensor(const std::string& name, int64_t n, int64_t k);
 /// Weights of a norm of n elements; dummy weights are near 1.
 TensorSpec norm_tensor(const std::string& name, int n);
 

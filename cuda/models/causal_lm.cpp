@@ -12,9 +12,12 @@ namespace {
 
 /// Deviation of the logits that dummy weights give.
 constexpr double kDummyLogits = 2.4;
+/// Far above any model, and few enough to be declared at once.
+constexpr int kMaxLayers = 1024;
 
-void check_shape(const AttentionSpec& spec) {
+void check_shape(int layers, const AttentionSpec& spec) {
   const auto refuse = [](const std::string& what) { throw Error(ErrorCode::kUnsupported, "config.json: " + what); };
+  if (layers > kMaxLayers) refuse("num_hidden_layers above " + std::to_string(kMaxLayers) + " is not supported");
   if (spec.heads % spec.kv_heads != 0) {
     throw Error(ErrorCode::kInvalidModel, "config.json: num_attention_heads must be a multiple of num_key_value_heads");
   }
@@ -49,7 +52,7 @@ CausalLmSpec causal_lm_config(const ConfigMap& config, int default_head_dim) {
   spec.attention.kv_heads = config.positive_int("num_key_value_heads", spec.attention.heads);
   spec.attention.head_dim = config.positive_int("head_dim", default_head_dim);
   spec.attention.norm_eps = spec.norm_eps;
-  check_shape(spec.attention);
+  check_shape(spec.layers, spec.attention);
   return spec;
 }
 

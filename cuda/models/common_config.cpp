@@ -10,6 +10,12 @@ namespace {
   throw Error(ErrorCode::kUnsupported, "config.json: " + what + " is not supported");
 }
 
+/// What is below 1 would turn by more than 1 a position, beyond the angles that sin and cos are made for.
+double at_least_one(const std::string& key, double number) {
+  if (number >= 1.0) return number;
+  throw Error(ErrorCode::kInvalidModel, "config.json: " + key + " must be at least 1");
+}
+
 std::string rope_type(const ConfigMap& config, const std::string& group) {
   // Older files say "type".
   return config.text(group + ".rope_type", config.text(group + ".type", "default"));
@@ -23,7 +29,7 @@ RopeSpec rope_config(const ConfigMap& config) {
   const std::string nested_theta = "rope_parameters.rope_theta";
   const std::string theta = config.has(nested_theta) ? nested_theta : "rope_theta";
   RopeSpec rope;
-  rope.theta = config.positive_number(theta, rope.theta);
+  rope.theta = at_least_one(theta, config.positive_number(theta, rope.theta));
   const std::string type = nested || scaled ? rope_type(config, group) : "default";
   if (nested && ((scaled && rope_type(config, "rope_scaling") != type) ||
                  config.positive_number("rope_theta", rope.theta) != rope.theta)) {
@@ -33,7 +39,7 @@ RopeSpec rope_config(const ConfigMap& config) {
   if (type == "default") return rope;
   if (type != "llama3") unsupported("rope type \"" + type + "\"");
   rope.type = RopeType::kLlama3;
-  rope.factor = config.positive_number(group + ".factor");
+  rope.factor = at_least_one(group + ".factor", config.positive_number(group + ".factor"));
   rope.low_freq_factor = config.positive_number(group + ".low_freq_factor");
   rope.high_freq_factor = config.positive_number(group + ".high_freq_factor");
   rope.original_context = config.positive_number(group + ".original_max_position_embeddings");

@@ -90,6 +90,18 @@ describe('weights', () => {
     expectError('INVALID_WEIGHTS', [NORM, 'unknown type Q4_K'], unknown);
   });
 
+  test.each([
+    ['NaN', 0x7fc1],
+    ['an infinity', 0xff80],
+  ])('%s', (_, bits) => {
+    const folder = withTensors((tensors) => {
+      const data = Buffer.from(tensors[Q_PROJ]!.data);
+      data.writeUInt16LE(bits, 1001 * 2);
+      tensors[Q_PROJ]!.data = data;
+    });
+    expectError('INVALID_WEIGHTS', ['model.safetensors', Q_PROJ, 'infinite or not a number'], folder);
+  });
+
   test('a bias that the architecture does not have', () => {
     const folder = withTensors((tensors) => {
       tensors[Q_PROJ.replace('weight', 'bias')] = { dtype: 'BF16', shape: [512], data: Buffer.alloc(1024) };
@@ -154,6 +166,13 @@ describe('shards', () => {
   });
 });
 
+const SHRUNK_ROPE: Config = {
+  rope_scaling: {
+    ...{ rope_type: 'llama3', factor: 1e-300, low_freq_factor: 1, high_freq_factor: 4 },
+    original_max_position_embeddings: 8192,
+  },
+};
+
 describe('config.json', () => {
   test.each<[string, Config, ErrorCode, (string | RegExp)[]]>([
     ['an unknown architecture', { architectures: ['GptNeoForCausalLM'] }, 'UNSUPPORTED', ['GptNeo', 'Qwen3For']],
@@ -175,7 +194,26 @@ describe('config.json', () => {
     ['an incomplete rope', { rope_scaling: { rope_type: 'llama3' } }, 'INVALID_MODEL', ['rope_scaling.factor']],
     ['two thetas', { rope_parameters: { rope_theta: 5000 } }, 'INVALID_MODEL', ['rope_parameters disagrees']],
     ['an odd head', { head_dim: 100 }, 'UNSUPPORTED', ['head_dim 100']],
+    ['a theta below 1', { rope_theta: 0.5, rope_parameters: null }, 'INVALID_MODEL', ['rope_theta must be at least 1']],
+    ['a factor below 1', { ...SHRUNK_ROPE, rope_parameters: null }, 'INVALID_MODEL', ['rope_scaling.factor must be at']],
+    ['too many layers', { num_hidden_layers: 2 ** 31 - 1 }, 'UNSUPPORTED', ['num_hidden_layers above 1024']],
   ])('%s', (_, change, code, parts) => expectError(code, parts, withConfig(change)));
+
+  // Dummy weights have any size, so nothing else notices.
+  test.each<[string, Config, string]>([
+    ['heads', { num_attention_heads: 2 ** 27, num_key_value_heads: 2 ** 27, head_dim: 32 }, 'q_proj'],
+    ['an MLP', { intermediate_size: 2 ** 31 - 8 }, 'gate_proj'],
+    ['a vocabulary', { vocab_size: 2 ** 31 - 1 }, 'embed_tokens'],
+  ])('more of %s than can be counted', (_, change, tensor) => {
+    expectError('UNSUPPORTED', ['a weight matrix of', tensor], withConfig(change), { loadFormat: 'dummy' });
+  });
+
+  test('a value that is nested without end', () => {
+    const text = JSON.stringify(tinyConfig()).replace(/}$/, `,"x":${'['.repeat(200_000)}${']'.repeat(200_000)}}`);
+    expectError('INVALID_MODEL', ['config.json: x is nested more than'], makeFolder({ 'config.json': text }), {
+      loadFormat: 'dummy',
+    });
+  });
 
   test('overrides replace its keys', () => {
     const folder = join(FIXTURES, 'qwen3-tiny');
