@@ -34,6 +34,7 @@ class ConfigMap {
 
  private:
   const Value* find(const std::string& key) const;
+  [[noreturn]] void refuse(const std::string& key, const std::string& wanted) const;
 
   std::map<std::string, Value> values_;
 };

@@ -21,7 +21,7 @@ void check_shape(int layers, const AttentionSpec& spec) {
   if (spec.heads % spec.kv_heads != 0) {
     throw Error(ErrorCode::kInvalidModel, "config.json: num_attention_heads must be a multiple of num_key_value_heads");
   }
-  if (spec.head_dim % 16 != 0 || spec.head_dim > kMaxHeadDim) {
+  if (spec.head_dim < 16 || spec.head_dim % 16 != 0 || spec.head_dim > kMaxHeadDim) {
     refuse("head_dim " + std::to_string(spec.head_dim) + " is not supported; it must be a multiple of 16 up to " +
            std::to_string(kMaxHeadDim));
   }

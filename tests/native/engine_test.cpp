@@ -152,6 +152,11 @@ void config_errors_name_the_key() {
   CHECK_EQ(MESSAGE_OF(Error, config.text("none")), std::string("config.json: none is missing; it must be a string"));
   CHECK_EQ(MESSAGE_OF(Error, config.flag("flag", false)),
            std::string("config.json: flag is \"yes\"; it must be true or false"));
+  // Not what is taken for a key that is missing.
+  CHECK_EQ(MESSAGE_OF(Error, config.positive_int("a", 7)),
+           std::string("config.json: a is a list or an object; it must be a positive integer"));
+  CHECK_EQ(MESSAGE_OF(Error, config.flag("a", false)),
+           std::string("config.json: a is a list or an object; it must be true or false"));
 }
 
 /// Bits of a mask's last word that stand for no token allow nothing.

@@ -166,6 +166,7 @@ describe('shards', () => {
   });
 });
 
+const LLAMA: Config = { architectures: ['LlamaForCausalLM'] };
 const SHRUNK_ROPE: Config = {
   rope_scaling: {
     ...{ rope_type: 'llama3', factor: 1e-300, low_freq_factor: 1, high_freq_factor: 4 },
@@ -194,6 +195,8 @@ describe('config.json', () => {
     ['an incomplete rope', { rope_scaling: { rope_type: 'llama3' } }, 'INVALID_MODEL', ['rope_scaling.factor']],
     ['two thetas', { rope_parameters: { rope_theta: 5000 } }, 'INVALID_MODEL', ['rope_parameters disagrees']],
     ['an odd head', { head_dim: 100 }, 'UNSUPPORTED', ['head_dim 100']],
+    ['more heads than elements', { ...LLAMA, num_attention_heads: 256, head_dim: null }, 'UNSUPPORTED', ['head_dim 0']],
+    ['a list for a flag', { use_sliding_window: [true] }, 'INVALID_MODEL', ['use_sliding_window is a list or an obj']],
     ['a theta below 1', { rope_theta: 0.5, rope_parameters: null }, 'INVALID_MODEL', ['rope_theta must be at least 1']],
     ['a factor below 1', { ...SHRUNK_ROPE, rope_parameters: null }, 'INVALID_MODEL', ['rope_scaling.factor must be at']],
     ['too many layers', { num_hidden_layers: 2 ** 31 - 1 }, 'UNSUPPORTED', ['num_hidden_layers above 1024']],
