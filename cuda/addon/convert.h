@@ -46,7 +46,8 @@ auto guarded(Napi::Env env, const Body& body) -> decltype(body()) {
   } catch (const Error& error) {
     throw raise(error_name(error.code()), error.what());
   } catch (const std::bad_alloc&) {
-    throw raise(error_name(ErrorCode::kOutOfMemory), "out of memory");
+    throw raise(error_name(ErrorCode::kOutOfMemory),
+                "the host is out of memory; lower --context-length, --max-total-tokens or --max-running-requests");
   } catch (const std::exception& error) {
     throw raise(error_name(ErrorCode::kEngineFailed), error.what());
   }
