@@ -1,6 +1,6 @@
 import { ANY_CHAR, charSet, type CharSet, complement, intersect } from './char-set.js';
 import { badGrammar, unsupported } from './errors.js';
-import { alt, chars, EMPTY, type Expr, literal, ref, repeat, type Rules, seq } from './expr.js';
+import { altOf, chars, EMPTY, type Expr, literal, ref, repeat, type Rules, seqOf } from './expr.js';
 
 const ROOT = 'root';
 const MAX_REPEAT = 10_000;
@@ -19,6 +19,7 @@ export function ebnfRules(text: string): Rules {
 class EbnfParser {
   private readonly text: string[];
   private readonly rules = new Map<string, Expr>();
+  /** Where each name stands first. */
   private readonly mentioned = new Map<string, number>();
   private at = 0;
   private depth = 0;
@@ -37,8 +38,9 @@ class EbnfParser {
       this.rules.set(name, this.alternatives());
     }
     if (!this.rules.has(ROOT)) throw badGrammar(`The EBNF grammar has no rule ${ROOT}, where it would start.`);
-    for (const [name, line] of this.mentioned) {
-      if (!this.rules.has(name)) throw badGrammar(`The EBNF grammar has no rule ${name}, which line ${line} mentions.`);
+    for (const [name, at] of this.mentioned) {
+      if (this.rules.has(name)) continue;
+      throw badGrammar(`The EBNF grammar has no rule ${name}, which line ${this.line(at)} mentions.`);
     }
     return { root: ROOT, rules: this.rules };
   }
@@ -46,14 +48,14 @@ class EbnfParser {
   private alternatives(): Expr {
     const items = [this.sequence()];
     while (this.takeSign('|')) items.push(this.sequence());
-    return alt(...items);
+    return altOf(items);
   }
 
   private sequence(): Expr {
     const items: Expr[] = [];
     for (;;) {
       const item = this.repeated();
-      if (item === null) return items.length === 0 ? EMPTY : seq(...items);
+      if (item === null) return items.length === 0 ? EMPTY : seqOf(items);
       items.push(item);
     }
   }
@@ -101,7 +103,7 @@ class EbnfParser {
       this.at = start;
       return null;
     }
-    if (!this.mentioned.has(name)) this.mentioned.set(name, this.line(start));
+    if (!this.mentioned.has(name)) this.mentioned.set(name, start);
     return ref(name);
   }
 

@@ -24,14 +24,23 @@ export function chars(set: CharSet): Expr {
 }
 
 export function literal(text: string): Expr {
-  return seq(...Array.from(text, (character) => chars(charsOf(character))));
+  return seqOf(Array.from(text, (character) => chars(charsOf(character))));
 }
 
 export function seq(...items: Expr[]): Expr {
-  return items.length === 1 ? items[0]! : { type: 'seq', items };
+  return seqOf(items);
 }
 
 export function alt(...items: Expr[]): Expr {
+  return altOf(items);
+}
+
+/** Of as many items as there are: a hundred thousand arguments would not fit onto the stack. */
+export function seqOf(items: Expr[]): Expr {
+  return items.length === 1 ? items[0]! : { type: 'seq', items };
+}
+
+export function altOf(items: Expr[]): Expr {
   return items.length === 1 ? items[0]! : { type: 'alt', items };
 }
 

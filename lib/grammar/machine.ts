@@ -135,7 +135,7 @@ class Closure {
       const { network } = this;
       if (network.bytes[at]!.length > 0) this.positions.push({ node: at, stack });
       if (network.endOf[at]! >= 0) this.leave(stack);
-      work.push(...network.empties[at]!);
+      for (const to of network.empties[at]!) work.push(to);
       for (const { rule, to } of network.calls[at]!) {
         this.call(rule, to, stack);
         if (network.nullable[rule]) work.push(to);

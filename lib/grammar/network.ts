@@ -54,7 +54,7 @@ export class Network {
     const endsAtOnce = this.findEnding(false);
     this.nullable = this.rules.map(({ start }) => endsAtOnce[start]!);
     this.prune();
-    this.isTail = this.bytes.map((_, node) => this.onlyEnds(node, new Set()));
+    this.isTail = this.findTails();
     this.rank = this.order([...rules.keys()]);
   }
 
@@ -212,11 +212,22 @@ export class Network {
     return ending;
   }
 
-  private onlyEnds(node: number, path: Set<number>): boolean {
-    if (this.endOf[node]! >= 0) return true;
-    if (this.bytes[node]!.length > 0 || this.calls[node]!.length > 0 || path.has(node)) return false;
-    path.add(node);
-    return this.empties[node]!.length > 0 && this.empties[node]!.every((to) => this.onlyEnds(to, path));
+  /** Found backwards from the ends: a node is a tail once all that it leads to are. */
+  private findTails(): boolean[] {
+    const before: number[][] = this.bytes.map(() => []);
+    this.empties.forEach((tos, node) => tos.forEach((to) => before[to]!.push(node)));
+    const left = this.empties.map((tos) => tos.length);
+    const isTail = this.endOf.map((rule) => rule >= 0);
+    const work = [...isTail.keys()].filter((node) => isTail[node]);
+    for (let tail = work.pop(); tail !== undefined; tail = work.pop()) {
+      for (const node of before[tail]!) {
+        left[node]! -= 1;
+        if (isTail[node] || left[node]! > 0 || this.bytes[node]!.length > 0 || this.calls[node]!.length > 0) continue;
+        isTail[node] = true;
+        work.push(node);
+      }
+    }
+    return isTail;
   }
 
   /** @throws DetinferError UNSUPPORTED for a rule that begins with itself. */

@@ -11,7 +11,7 @@ import {
   WORD_CHARS,
 } from './char-set.js';
 import { badGrammar, unsupported } from './errors.js';
-import { alt, chars, EMPTY, type Expr, repeat, seq } from './expr.js';
+import { altOf, chars, EMPTY, type Expr, repeat, seq, seqOf } from './expr.js';
 
 const CLASSES: Record<string, CharSet> = { d: DIGITS, w: WORD_CHARS, s: SPACES };
 const CONTROLS: Record<string, number> = { n: 10, r: 13, t: 9, v: 11, f: 12, 0: 0 };
@@ -31,14 +31,14 @@ interface Branch {
  * @throws DetinferError INVALID_REQUEST for bad syntax, UNSUPPORTED for what is no regular language or not built.
  */
 export function regexExpr(pattern: string): Expr {
-  return alt(...new RegexParser(pattern).parse().map(({ expr }) => expr));
+  return altOf(new RegexParser(pattern).parse().map(({ expr }) => expr));
 }
 
 /** As regexExpr, for a pattern that may match anywhere in a text, as in JSON Schema. */
 export function searchExpr(pattern: string): Expr {
   const anything = repeat(chars(ANY_CHAR), 0, null);
   const branches = new RegexParser(pattern).parse();
-  return alt(...branches.map(({ expr, start, end }) => seq(start ? EMPTY : anything, expr, end ? EMPTY : anything)));
+  return altOf(branches.map(({ expr, start, end }) => seq(start ? EMPTY : anything, expr, end ? EMPTY : anything)));
 }
 
 class RegexParser {
@@ -69,7 +69,7 @@ class RegexParser {
   private sequence(): Expr {
     const items: Expr[] = [];
     while (this.at < this.text.length && !'|)$'.includes(this.peek)) items.push(this.quantified());
-    return seq(...items);
+    return seqOf(items);
   }
 
   private quantified(): Expr {
@@ -144,7 +144,7 @@ class RegexParser {
     if (this.peek === '$') throw this.misplacedAnchor();
     if (!this.take(')')) throw this.bad('a group without an end');
     this.depth -= 1;
-    return alt(...items);
+    return altOf(items);
   }
 
   private charClass(): CharSet {
@@ -256,7 +256,7 @@ class RegexParser {
 
 /** A lone surrogate has no UTF-8 and matches nothing. */
 function single(codePoint: number): CharSet {
-  return intersect([[codePoint, codePoint]], ANY_CHAR);
+  return codePoint >= 0xd800 && codePoint <= 0xdfff ? [] : [[codePoint, codePoint]];
 }
 
 function soleChar(set: CharSet): number | null {

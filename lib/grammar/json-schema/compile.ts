@@ -1,11 +1,10 @@
 import { badGrammar, unsupported } from '../errors.js';
-import { alt, type Expr, literal, NOTHING, optional, ref, repeat, type Rules, seq } from '../expr.js';
+import { alt, altOf, type Expr, literal, NOTHING, optional, ref, repeat, type Rules, seq } from '../expr.js';
 import { ANY_STRING, ANY_VALUE, bracketed, jsonRules, keyOtherThan, pair, WS } from './json-text.js';
 import { type Flat, KEYWORD_TYPES, propertiesOf, type Schema, toSchema, type TypeName } from './keywords.js';
 import { count, enumExpr, numeric, stringExpr } from './scalars.js';
 import { SchemaDocument } from './schema.js';
 
-const MAX_TEXT = 512 * 1024;
 const MAX_RULES = 20_000;
 
 /**
@@ -15,7 +14,6 @@ const MAX_RULES = 20_000;
  * @throws DetinferError INVALID_REQUEST for a schema that is wrong, UNSUPPORTED for one that can't be enforced exactly.
  */
 export function jsonSchemaRules(text: string): Rules {
-  if (text.length > MAX_TEXT) throw unsupported(`The JSON schema has more than ${MAX_TEXT} characters.`);
   let root: unknown;
   try {
     root = JSON.parse(text);
@@ -41,7 +39,7 @@ class SchemaCompiler {
     for (let next = this.queue.pop(); next; next = this.queue.pop()) {
       const { name, schema, path } = next;
       const alternatives = this.document.alternatives(schema, path);
-      this.rules.set(name, alt(...alternatives.map((flat) => this.flat(flat, path))));
+      this.rules.set(name, altOf(alternatives.map((flat) => this.flat(flat, path))));
     }
     const name = root.type === 'ref' ? root.rule : 'json.nothing';
     if (root.type !== 'ref') this.rules.set(name, root);
@@ -73,7 +71,7 @@ class SchemaCompiler {
     const mentioned = Object.keys(flat).flatMap((name) => KEYWORD_TYPES[name] ?? []);
     const types = (flat['type'] as TypeName[] | undefined) ?? [...new Set(mentioned)];
     if (types.length === 0) return ANY_VALUE;
-    return alt(...types.map((type) => this.ofType(type, flat, path)));
+    return altOf(types.map((type) => this.ofType(type, flat, path)));
   }
 
   private ofType(type: TypeName, flat: Flat, path: string): Expr {
@@ -187,9 +185,9 @@ class SchemaCompiler {
     const starts: Expr[] = [];
     for (const [i, { isRequired, expr }] of pairs.entries()) {
       starts.push(seq(expr, after(i + 1)));
-      if (isRequired) return alt(...starts);
+      if (isRequired) return altOf(starts);
     }
     starts.push(seq(other, after(pairs.length)));
-    return least > 0 ? alt(...starts) : optional(alt(...starts));
+    return least > 0 ? altOf(starts) : optional(altOf(starts));
   }
 }

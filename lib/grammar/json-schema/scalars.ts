@@ -1,5 +1,5 @@
 import { badGrammar, unsupported } from '../errors.js';
-import { alt, type Expr, literal, NOTHING, repeat } from '../expr.js';
+import { altOf, type Expr, literal, NOTHING, repeat } from '../expr.js';
 import { searchExpr } from '../regex.js';
 import { formatExpr } from './formats.js';
 import { ANY_STRING, INTEGER, NUMBER, quoted, STRING_CHAR, stringContent } from './json-text.js';
@@ -14,7 +14,7 @@ export function enumExpr(flat: Flat, path: string): Expr {
   if (others.length > 0) throw unsupported(`enum with ${others[0]} at ${path} of the JSON schema can't be enforced.`);
   const types = flat['type'] as TypeName[] | undefined;
   const values = (flat['enum'] as unknown[]).filter((value) => types === undefined || fitsType(value, types));
-  return alt(...[...new Set(values.map((value) => JSON.stringify(value)))].map(literal));
+  return altOf([...new Set(values.map((value) => JSON.stringify(value)))].map(literal));
 }
 
 export function stringExpr(flat: Flat, path: string): Expr {

@@ -103,3 +103,23 @@ test.each<[GrammarSpec['kind'], fc.Arbitrary<string>]>([
   expect(taken).toBeGreaterThan(20);
   expect(taken).toBeLessThan(800);
 });
+
+test.each<[string, GrammarSpec['kind'], string]>([
+  ['optional characters', 'regex', 'a?'.repeat(20_000)],
+  ['empty alternatives', 'regex', '|'.repeat(190_000)],
+  ['empty groups', 'regex', '(|)'.repeat(15_000)],
+  ['a long literal', 'ebnf', `root ::= "${'a'.repeat(150_000)}"`],
+  ['a long constant', 'json_schema', JSON.stringify({ const: 'a'.repeat(150_000) })],
+  ['many rules', 'ebnf', `root ::= ${list(15_000, (i) => `r${i}`)}\n${list(15_000, (i) => `r${i} ::= "a"\n`)}`],
+])('%s of a size near the limit are taken', (_, kind, text) => {
+  expect(isTaken(kind, text)).toBe(true);
+});
+
+test.each<GrammarSpec['kind']>(['regex', 'ebnf', 'json_schema'])('a %s like a library is refused unread', (kind) => {
+  const text = { regex: 'a', ebnf: 'root ::= "a" #', json_schema: '{} ' }[kind].padEnd(512 * 1024 + 1);
+  expect(() => machineFor(kind, text)).toThrow('The grammar has more than 524288 characters.');
+});
+
+function list(count: number, item: (index: number) => string): string {
+  return Array.from({ length: count }, (_, i) => item(i)).join(' ');
+}
