@@ -240,10 +240,15 @@ export class Frontend {
   }
 
   private claimRids(sequences: Sequence[]): void {
-    const used = sequences.find(({ rid }) => this.rids.has(rid));
-    if (used)
-      throw badValue(`rid ${JSON.stringify(used.rid)} is in use by a request that is still running; choose another.`);
-    for (const { rid } of sequences) this.rids.add(rid);
+    const claimed = new Set<string>();
+    for (const { rid } of sequences) {
+      const name = `rid ${JSON.stringify(rid)}`;
+      if (this.rids.has(rid)) throw badValue(`${name} is in use by a request that is still running; choose another.`);
+      // Copies are numbered, and a prompt may be called as the copy of another.
+      if (claimed.has(rid)) throw badValue(`${name} names two answers of this request; choose others.`);
+      claimed.add(rid);
+    }
+    for (const rid of claimed) this.rids.add(rid);
   }
 
   private checkMemory(): void {

@@ -39,7 +39,7 @@ export class Sequence {
   /** In milliseconds of performance.now(). */
   readonly startedAt = performance.now();
   /** The entries themselves, where LogprobOptions asks for them. */
-  readonly promptLogprobs: TokenLogprob[] = [];
+  promptLogprobs: readonly TokenLogprob[] = [];
   readonly outputLogprobs: TokenLogprob[] = [];
   private finishedAt = 0;
   private readonly detokenizer: IncrementalDetokenizer | null;
@@ -90,7 +90,7 @@ export class Sequence {
     if (event.prompt) {
       this.cachedTokens = event.prompt.cachedTokens;
       this.logprobs?.addPrompt(event.prompt.logprobs);
-      if (this.keepsEntries) this.promptLogprobs.push(...event.prompt.logprobs);
+      if (this.keepsEntries) this.promptLogprobs = event.prompt.logprobs;
     }
     const trimmed = this.isTrimmed(event.finish) ? event.tokens.length - 1 : event.tokens.length;
     for (let i = 0; i < event.tokens.length; ++i) {

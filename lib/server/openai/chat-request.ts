@@ -80,7 +80,8 @@ function renderPrompt(fields: Fields, template: ChatTemplate | null): string {
     ...templateArguments(fields),
     messages,
     tools,
-    add_generation_prompt: fields.get('add_generation_prompt', boolean, true),
+    // It stands before the beginning, too: without it the model would go on in the turn before.
+    add_generation_prompt: fields.get('add_generation_prompt', boolean, true) || beginning !== null,
   });
   return prompt + (beginning?.content ?? '');
 }

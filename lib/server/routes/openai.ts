@@ -48,12 +48,10 @@ export function openAIRoutes(app: FastifyInstance, context: ServerContext): void
     return { ...names, object: 'model', created, owned_by: 'detinfer', max_model_len: contextLength };
   };
   app.get('/v1/models', { errorHandler }, () => ({ object: 'list', data: [model()] }));
-  app.get<{ Params: { model: string } }>('/v1/models/:model', { errorHandler }, (request) => {
-    if (request.params.model === args.servedModelName) return model();
-    throw new SchemaError(
-      'model',
-      `There is no model ${request.params.model}; this server has ${args.servedModelName}.`,
-      404,
-    );
+  // A name may have slashes, which not every client escapes.
+  app.get<{ Params: { '*': string } }>('/v1/models/*', { errorHandler }, (request) => {
+    const name = request.params['*'];
+    if (name === args.servedModelName) return model();
+    throw new SchemaError('model', `There is no model ${name}; this server has ${args.servedModelName}.`, 404);
   });
 }

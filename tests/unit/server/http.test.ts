@@ -232,6 +232,17 @@ describe('info', () => {
       ],
     });
   });
+
+  test('/v1/models/NAME, with slashes as they are or escaped', async () => {
+    server = await TestServer.start({ args: { servedModelName: 'Qwen/Qwen3-8B' } });
+    for (const name of ['Qwen/Qwen3-8B', 'Qwen%2FQwen3-8B']) {
+      const { status, json } = await server.send('GET', `/v1/models/${name}`);
+      expect([status, json.id]).toEqual([200, 'Qwen/Qwen3-8B']);
+    }
+    const { status, json } = await server.send('GET', '/v1/models/Qwen/other');
+    expect(status).toBe(404);
+    expect(json.message).toBe('There is no model Qwen/other; this server has Qwen/Qwen3-8B.');
+  });
 });
 
 describe('/tokenize and /detokenize', () => {

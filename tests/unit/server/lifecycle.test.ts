@@ -148,6 +148,15 @@ describe('/abort_request', () => {
 });
 
 describe('request ids', () => {
+  test('one that a copy of another prompt has is refused', async () => {
+    server = await TestServer.start();
+    const body = { input_ids: [[1], [2]], rid: ['x', 'x_0'] };
+    const { status, json } = await server.generate({ ...body, sampling_params: [{ n: 2 }, { n: 1 }] });
+    expect(status).toBe(400);
+    expect(json.error.message).toBe('rid "x_0" names two answers of this request; choose others.');
+    expect((await server.generate({ ...body, sampling_params: { max_new_tokens: 1 } })).status).toBe(200);
+  });
+
   test('one that is in use is refused, and free again afterwards', async () => {
     server = await TestServer.start();
     server.worker.pause();

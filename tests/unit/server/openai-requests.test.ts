@@ -83,6 +83,13 @@ describe('a chat', () => {
     await chat({ add_generation_prompt: false });
     expect(promptText()).toBe('<|im_start|>user\nHi<|im_end|>\n');
   });
+
+  test.each([true, false])('continues the last message in its turn, with add_generation_prompt: %s', async (adds) => {
+    const beginning = { role: 'assistant', content: 'I am' };
+    const body = { messages: [...CHAT.messages, beginning], continue_final_message: true, add_generation_prompt: adds };
+    expect((await chat(body)).status).toBe(200);
+    expect(promptText()).toBe('<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nI am');
+  });
 });
 
 describe('a completion', () => {

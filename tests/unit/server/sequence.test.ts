@@ -6,13 +6,14 @@ import { Sequence } from '../../../lib/server/sequence.js';
 import { readGenerateRequest } from '../../../lib/server/validate.js';
 import { demoTokenizer } from './test-server.js';
 
-function makeSequence(sampling: object): Sequence {
+function makeSequence(sampling: object, keepEntries = false): Sequence {
   const limits = { vocabSize: 4096, hasTokenizer: true };
   const [request] = readGenerateRequest({ text: 'a', rid: 'r', sampling_params: sampling }, limits).prompts;
   const { token } = request!.sampling;
   const stop = { stopTokenIds: [], minNewTokens: 0, maxNewTokens: 100 };
   const worker = { id: '0', inputIds: [1], outputIds: [], sampling: { ...token, seed: 0 }, stop, logprobs: null };
   const stopTokens = new Map<number, string>();
+  if (keepEntries) request!.logprobs = { start: 0, top: 0, tokenIds: [], withText: false, keepEntries };
   const spec = { rids: ['r'], request: request!, worker, stopTokens, weightVersion: 'v', receipts: null };
   return new Sequence(spec, demoTokenizer);
 }
@@ -98,6 +99,13 @@ describe('any tokens in events of any size', () => {
       { numRuns: 1000 },
     );
   });
+});
+
+test('the entries of a long prompt are kept', () => {
+  const sequence = makeSequence({}, true);
+  const logprobs = Array.from({ length: 200_000 }, () => ({ tokenId: 1, logprob: -1 }));
+  sequence.apply({ id: '0', prompt: { cachedTokens: 0, logprobs }, tokens: [] });
+  expect(sequence.promptLogprobs).toHaveLength(200_000);
 });
 
 describe('a finished sequence', () => {
