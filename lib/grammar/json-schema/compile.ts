@@ -6,6 +6,7 @@ import { count, enumExpr, numeric, stringExpr } from './scalars.js';
 import { SchemaDocument } from './schema.js';
 
 const MAX_RULES = 20_000;
+const MAX_NESTING = 1_000;
 
 /**
  * The JSON texts of values that are valid under a JSON schema. Declared properties come in the order of the schema, and
@@ -20,7 +21,18 @@ export function jsonSchemaRules(text: string): Rules {
   } catch (error) {
     throw badGrammar(`The JSON schema is no JSON: ${(error as Error).message}`);
   }
+  checkNesting(root);
   return new SchemaCompiler(toSchema(root, '#')).compile();
+}
+
+/** @throws DetinferError UNSUPPORTED for a schema with lists and objects so deep that JSON.stringify could not write it. */
+export function checkNesting(schema: unknown): void {
+  if (nestsDeeper(schema, MAX_NESTING)) throw unsupported(`The JSON schema nests more than ${MAX_NESTING} deep.`);
+}
+
+function nestsDeeper(value: unknown, limit: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return limit === 0 || Object.values(value).some((item) => nestsDeeper(item, limit - 1));
 }
 
 class SchemaCompiler {

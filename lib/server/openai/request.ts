@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import { checkNesting } from '../../grammar/json-schema/compile.js';
 import { DetinferError } from '../../protocol/errors.js';
 import { badValue, SchemaError } from '../errors.js';
 import { boolean, Fields, isObject, type JsonObject, show, string } from '../fields.js';
@@ -101,6 +102,7 @@ function readResponseFormat(format: JsonObject): string | null {
       const wrapper = format['json_schema'];
       if (!isObject(wrapper)) throw wrongType(path, 'an object {name, schema}', wrapper ?? null);
       if (!isObject(wrapper['schema'])) throw wrongType(`${path}.schema`, 'an object', wrapper['schema'] ?? null);
+      checkNesting(wrapper['schema']);
       return JSON.stringify(wrapper['schema']);
     }
     default:

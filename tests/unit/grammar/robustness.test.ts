@@ -120,6 +120,11 @@ test.each<GrammarSpec['kind']>(['regex', 'ebnf', 'json_schema'])('a %s like a li
   expect(() => machineFor(kind, text)).toThrow('The grammar has more than 524288 characters.');
 });
 
+test('a schema that nests without an end is refused', () => {
+  const text = `{"const": ${'['.repeat(100_000)}${']'.repeat(100_000)}}`;
+  expect(() => machineFor('json_schema', text)).toThrow('The JSON schema nests more than 1000 deep.');
+});
+
 function list(count: number, item: (index: number) => string): string {
   return Array.from({ length: count }, (_, i) => item(i)).join(' ');
 }

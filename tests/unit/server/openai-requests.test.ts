@@ -48,6 +48,15 @@ describe('a chat', () => {
     expect(json.message).toMatch(message);
   });
 
+  test('refuses a schema that nests without an end', async () => {
+    const schema = `{"const": ${'['.repeat(100_000)}${']'.repeat(100_000)}}`;
+    const format = `{"type": "json_schema", "json_schema": {"name": "x", "schema": ${schema}}}`;
+    const body = `{"messages": ${JSON.stringify(CHAT.messages)}, "response_format": ${format}}`;
+    const { status, json } = await server.send('POST', '/v1/chat/completions', body);
+    expect(status).toBe(400);
+    expect(json.message).toBe('The JSON schema nests more than 1000 deep.');
+  });
+
   test('takes OpenAI’s fields and SGLang’s extras', async () => {
     const extras = { top_k: 5, min_p: 0.1, min_tokens: 1, repetition_penalty: 1.1, ignore_eos: true, seed: 9 };
     const body = { ...extras, temperature: 0.5, stop_token_ids: [7], logit_bias: { 3: -2 }, user: 'me', store: false };
