@@ -112,7 +112,7 @@ export class Check {
     return {
       name: this.name,
       total: sum(this.sets.map((set) => set.total)),
-      unique: Math.max(0, ...this.sets.map((set) => set.unique)),
+      unique: this.sets.reduce((most, set) => Math.max(most, set.unique), 0),
       tokens: sum(this.sets.map((set) => set.tokens)),
       differences,
     };

@@ -133,3 +133,9 @@ describe('outputSample', () => {
     expect(() => outputSample({ ...answer, outputLogprobs: null }, true)).toThrow(/output_token_logprobs/);
   });
 });
+
+test('the result of very many questions', () => {
+  const sets = Array.from({ length: 200_000 }, () => new AnswerSet('a'));
+  sets.at(-1)!.add(sample(), ORIGIN);
+  expect(new Check('', sets).result([])).toMatchObject({ total: 1, unique: 1, tokens: 3 });
+});
