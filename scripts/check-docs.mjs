@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-// Fails when README, CONTRIBUTING or docs/ name something that the code does not have (a flag, a file, an npm script, an
-// endpoint, an error code), leave an endpoint or error code out, or hold generated tables that are stale. Build first.
-//   node scripts/check-docs.mjs [folder with README.md, CONTRIBUTING.md and docs/, compared with this project's code]
+// Fails when README, CONTRIBUTING, CHANGELOG or docs/ name something that the code does not have (a flag, a file, a
+// program, an npm script, an endpoint, an error code), leave an endpoint or error code out, or hold generated tables that
+// are stale. Build first.
+//   node scripts/check-docs.mjs [folder with those files and docs/, compared with this project's code]
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { buildProgram } from '../dist/lib/cli/main.js';
@@ -15,13 +16,18 @@ const readDoc = (path) => readFileSync(join(docsRoot, path), 'utf8');
 const readCode = (path) => readFileSync(join(ROOT, path), 'utf8');
 const problems = [];
 
-const documents = ['README.md', 'CONTRIBUTING.md', ...namesIn(join(docsRoot, 'docs'), '.md').map((name) => `docs/${name}`)];
+const folders = ['docs', 'docs/decisions'];
+const documents = [
+  ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'],
+  ...folders.flatMap((folder) => namesIn(join(docsRoot, folder), '.md').map((name) => `${folder}/${name}`)),
+];
 const isFlag = await flagTest();
 for (const document of documents) {
   const text = readDoc(document);
   checkFlags(document, text);
   checkLinks(document, text);
   checkPaths(document, text);
+  checkPrograms(document, text);
   checkScripts(document, text);
 }
 const scripts = namesIn(join(ROOT, 'scripts'), '.mjs');
@@ -69,6 +75,14 @@ function checkPaths(document, text) {
   for (const [, path] of text.matchAll(/`([\w.@-]+(?:\/[\w.@-]+)*)\/?`/g)) {
     const isPath = path.includes('/') ? tops.has(path.split('/')[0]) : /\.(?:mjs|gyp|md)$/.test(path);
     if (isPath && !existsSync(join(ROOT, path))) problems.push(`${document}: there is no file ${path}`);
+  }
+}
+
+/** What a command line runs: a script, or what is compiled from one. */
+function checkPrograms(document, text) {
+  for (const [, path] of text.matchAll(/\b(?:node|python3?) (?:--[\w-]+ )*((?:scripts|dist)\/[\w./-]+\w)/g)) {
+    const source = path.replace(/^dist\//, '').replace(/(?<=^(?:lib|tests)\/.*)\.js$/, '.ts');
+    if (!existsSync(join(ROOT, source))) problems.push(`${document}: there is no program ${path}`);
   }
 }
 

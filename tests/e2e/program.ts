@@ -44,9 +44,22 @@ export function start(command: string, args: string[], cwd = PACKAGE_ROOT, envir
   return { child, output: () => output, until, ended };
 }
 
+/** What these tests ask is the same with a GPU, which other tests would find occupied. */
+export const ON_FREE_PORT = ['--port', '0', '--device', 'cpu'];
+
 /** Starts `detinfer launch` of the working tree on a free port. */
 export function launch(...flags: string[]): Program {
-  return start(process.execPath, ['bin/detinfer.js', 'launch', '--port', '0', '--threads', '1', ...flags]);
+  return start(process.execPath, ['bin/detinfer.js', 'launch', ...ON_FREE_PORT, '--threads', '1', ...flags]);
+}
+
+/** Resolves when a worker of a launched server has begun with a request. */
+export async function untilItRuns(program: Program): Promise<void> {
+  for (;;) {
+    const response = await fetch(`${addressOf(program)}/server_info`);
+    const { internal_states: states } = (await response.json()) as { internal_states: { running_requests: number }[] };
+    if (states.some(({ running_requests: running }) => running > 0)) return;
+    await sleep(5);
+  }
 }
 
 /** What a terminal does at Ctrl-C: the signal reaches every process that its command has started. */

@@ -1,7 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { runUnderKills } from './kill-load.js';
-import { addressOf, descendants, killGroup, launch, READY, survivors, type Program } from './program.js';
+import { addressOf, descendants, killGroup, launch, READY, survivors, untilItRuns, type Program } from './program.js';
 
 const MINUTES = 60_000;
 const running: Program[] = [];
@@ -50,12 +49,7 @@ describe('workers that are killed', () => {
 describe('a request over which workers crash', () => {
   /** Kills the worker as a fault in the engine would, once it has begun with the only request. */
   async function crash(program: Program): Promise<void> {
-    for (;;) {
-      const response = await fetch(`${addressOf(program)}/server_info`);
-      const { internal_states: states } = (await response.json()) as any;
-      if (states.some((state: any) => state.running_requests > 0)) break;
-      await sleep(5);
-    }
+    await untilItRuns(program);
     const workers = descendants(program.child.pid ?? 0);
     for (const pid of workers) process.kill(pid, 'SIGSEGV');
     expect(await survivors(workers, 30)).toEqual([]);

@@ -157,6 +157,13 @@ describe('running out of pages', () => {
     expect(ends).toEqual(['old', 'middle', 'young']);
   });
 
+  test('a small request does not overtake one that waits for pages', () => {
+    const { engine, scheduler } = setUp({ pages: 10, maxPrefillTokens: 1000, chunkedPrefillSize: -1 });
+    for (const [i, length] of [80, 90, 16].entries()) scheduler.add(makeRequest(`r${i}`, prompt(length, i)));
+    runToEnd(scheduler);
+    expect(shape(engine).slice(0, 9)).toEqual([[80], ...new Array(7).fill([1]), [90, 16]]);
+  });
+
   test('a preempted request keeps its place before younger ones', () => {
     const { scheduler } = setUp({ pages: 6, maxRunningRequests: 2 });
     for (const [i, id] of ['a', 'b', 'c'].entries()) {

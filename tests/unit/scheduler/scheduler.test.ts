@@ -42,6 +42,14 @@ describe('batching', () => {
     expect(shape(engine)).toEqual([[300], [60, 40], [10]]);
   });
 
+  test('a short prompt does not overtake one that waits for the budget of a step', () => {
+    const { engine, scheduler } = setUp({ chunkedPrefillSize: -1, maxPrefillTokens: 100 });
+    for (const [i, length] of [80, 90, 10].entries()) scheduler.add(makeRequest(`r${i}`, prompt(length, i)));
+    scheduler.step();
+    scheduler.step();
+    expect(shape(engine)).toEqual([[80], [1, 90, 10]]);
+  });
+
   test('no more requests run than allowed; they start first come, first served', () => {
     const { engine, scheduler } = setUp({ maxRunningRequests: 2 });
     for (let i = 0; i < 5; i++) scheduler.add(makeRequest(`r${i}`, prompt(4, i), { stop: { maxNewTokens: 3 } }));

@@ -6,6 +6,12 @@ import { Command } from 'commander';
 import { addLaunchOptions } from '../../../lib/cli/launch-options.js';
 import { Metrics } from '../../../lib/server/metrics.js';
 
+/** The names of all that /metrics has. */
+async function metricNames(): Promise<string[]> {
+  const metrics = new Metrics({ modelName: 'm', version: '1', numericContract: 'c/1', status: () => null });
+  return [...(await metrics.render()).matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name!);
+}
+
 const read = (name: string): string => readFileSync(`docs/deploy/${name}`, 'utf8');
 
 function launchArgs(argv: string[]) {
@@ -17,9 +23,7 @@ function launchArgs(argv: string[]) {
 
 describe('docs/deploy', () => {
   test('the dashboard asks only for what /metrics has', async () => {
-    const metrics = new Metrics({ modelName: 'm', version: '1', numericContract: 'c/1', status: () => null });
-    const text = await metrics.render();
-    const known = new Set([...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name));
+    const known = new Set(await metricNames());
     const { panels } = JSON.parse(read('grafana.json')) as { panels: { targets: { expr: string }[] }[] };
     const expressions = panels.flatMap(({ targets }) => targets.map(({ expr }) => expr));
     expect(expressions.length).toBeGreaterThan(10);
@@ -28,6 +32,12 @@ describe('docs/deploy', () => {
         expect([expression, known.has(name.replace(/_bucket$/, ''))]).toEqual([expression, true]);
       }
     }
+  });
+
+  test('docs/operations.md lists what /metrics has', async () => {
+    const table = readFileSync('docs/operations.md', 'utf8').match(/^\| `(?:sglang|detinfer):.*$/gm)!.join();
+    const listed = [...table.matchAll(/`((?:sglang|detinfer):\w+)`/g)].map(([, name]) => name!);
+    expect(listed.sort()).toEqual((await metricNames()).sort());
   });
 
   test('the image and the manifest start a server whose end fits into their grace period', () => {
@@ -39,6 +49,9 @@ describe('docs/deploy', () => {
     const given = [...list!.matchAll(/- "?(.*?)"?$/gm)].map(([, value]) => value!);
     const args = launchArgs([...fixed, ...given]);
     expect(args).toMatchObject({ host: '0.0.0.0', port: 30000, enableMetrics: true, logFormat: 'json', modelPath: '/models/model' });
+    // The last of the list: all of it was read.
+    expect(args.apiKey).toBe('$(DETINFER_API_KEY)');
+    expect(args.threads).toBe(Number(/cpu: "(\d+)"/.exec(manifest)![1]));
     const grace = Number(/terminationGracePeriodSeconds: (\d+)/.exec(manifest)![1]);
     const pause = Number(/\["sleep", "(\d+)"\]/.exec(manifest)![1]);
     expect(grace).toBeGreaterThan(pause + args.drainTimeout + 10);

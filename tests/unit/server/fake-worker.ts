@@ -55,6 +55,8 @@ export class FakeWorker implements WorkerHandle {
   failures = new Map<number, FinishReason>();
   /** First prompt tokens of requests that the worker dies of as soon as it runs them. */
   killers = new Set<number>();
+  /** How often its cache was to be emptied. */
+  flushes = 0;
   private readonly live = new Map<string, Live>();
   private isScheduled = false;
   private isPaused = false;
@@ -88,6 +90,7 @@ export class FakeWorker implements WorkerHandle {
   }
 
   async flushCache(): Promise<{ success: boolean; message: string }> {
+    this.flushes++;
     return this.live.size > 0 ? { success: false, message: 'requests run' } : { success: true, message: 'flushed' };
   }
 

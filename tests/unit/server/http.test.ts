@@ -302,8 +302,9 @@ describe('/flush_cache', () => {
     await until(() => server.worker.liveCount === 1);
     expect(await server.send('POST', '/flush_cache')).toMatchObject({ status: 400, text: 'requests run\n' });
     expect((await server.send('GET', '/flush_cache?timeout=0.05')).status).toBe(400);
+    const { flushes } = server.worker;
     const waiting = server.send('POST', '/flush_cache?timeout=20');
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    await until(() => server.worker.flushes > flushes);
     server.worker.resume();
     expect((await waiting).status).toBe(200);
     expect((await running).status).toBe(200);

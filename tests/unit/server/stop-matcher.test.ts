@@ -145,11 +145,11 @@ describe('stop_regex', () => {
   });
 
   test('takes linear time where backtracking takes exponential', () => {
-    const start = performance.now();
+    const start = process.cpuUsage();
     const matcher = new StopMatcher([], [compileStopRegex('(a+)+b')], false);
     for (let i = 0; i < 20_000; ++i) matcher.push('a');
     expect(matcher.push('c').text).toHaveLength(20_001);
-    expect(performance.now() - start).toBeLessThan(5000);
+    expect(process.cpuUsage(start).user).toBeLessThan(5e6);
   });
 });
 
