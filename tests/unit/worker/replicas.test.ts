@@ -176,6 +176,33 @@ describe('a request that takes its worker down', () => {
     expect(ids(worker.submitted)).toEqual(['a', 'b', 'new']);
   });
 
+  test('suspects are tried in order of arrival, one whose trial somebody ended again', async () => {
+    const { replicas, workers } = await open(1);
+    replicas.submit([makeRequest('a', [1], LONG), makeRequest('b', [2], LONG)]);
+    for (const [i, wasKilled] of [false, false, true].entries()) {
+      workers[i]!.die(wasKilled);
+      await until(() => workers.length === i + 2 && replicas.isUp);
+    }
+    expect(workers.slice(2).map(({ submitted }) => ids(submitted))).toEqual([['a'], ['a']]);
+  });
+
+  test('is not convicted where another one may be to blame', async () => {
+    const { replicas, collector, workers } = await open(2);
+    replicas.submit([makeRequest('suspect', [1], LONG), makeRequest('other', [2], LONG)]);
+    workers[0]!.die();
+    await until(() => workers.length === 3 && ids(workers[1]!.submitted).includes('suspect'));
+    replicas.submit([makeRequest('new', [3], LONG)]);
+    workers[1]!.die();
+    // Its trial, beside one that has not proved itself.
+    expect(ids(workers[2]!.submitted)).toEqual(['new', 'suspect']);
+    workers[2]!.die();
+    await until(() => {
+      for (const worker of workers) worker.resume();
+      return ['suspect', 'other', 'new'].every((id) => collector.requests.get(id)?.finish !== undefined);
+    });
+    expect(collector.get('suspect').tokens).toEqual(counting(1, 30));
+  });
+
   test('suspects are tried one at a time, however many replicas there are', async () => {
     const { replicas, workers } = await open(2);
     const suspects = ['a', 'b', 'c', 'd'].map((id, i) => makeRequest(id, [i], LONG));
@@ -236,6 +263,19 @@ describe('an update of the weights', () => {
     workers[2]!.resume();
     await until(() => collector.requests.get('after')?.finish !== undefined);
     expect(collector.get('after').tokens).toEqual(counting(2, 30));
+  });
+
+  test('what the old worker says after its end is passed over', async () => {
+    const { replicas, collector, workers } = await open(1, isDemo);
+    await replicas.setPaused(true);
+    replicas.submit([makeRequest('a', [1], LONG)]);
+    await replicas.updateWeights('models/demo', null);
+    workers[0]!.handlers.onStep([{ id: 'a', tokens: [], finish: { type: 'abort', message: 'shut down' } }]);
+    expect(collector.requests.size).toBe(0);
+    expect(ids(workers[1]!.submitted)).toEqual(['a']);
+    await replicas.setPaused(false);
+    await until(() => collector.requests.get('a')?.finish !== undefined);
+    expect(collector.get('a').tokens).toEqual(counting(1, 30));
   });
 
   test('a worker with another model is not used: the old weights come back', async () => {
@@ -308,6 +348,25 @@ describe('several replicas', () => {
     expect(collector.get('b').tokens).toEqual(counting(2, 30));
   });
 
+  test('one whose requests have ended is the idlest again', async () => {
+    const { replicas, workers } = await open(2);
+    replicas.submit([makeRequest('a', [1], LONG), makeRequest('b', [2], LONG)]);
+    workers[1]!.resume();
+    await until(() => workers[1]!.liveCount === 0);
+    replicas.submit([makeRequest('c', [3], LONG)]);
+    expect(workers.map(({ submitted }) => ids(submitted))).toEqual([['a'], ['b', 'c']]);
+  });
+
+  test('a new worker is not taken to know the prefixes of the one before', async () => {
+    const { replicas, workers } = await open(2);
+    replicas.submit([makeRequest('a', pages(1)), makeRequest('b', pages(2))]);
+    workers[0]!.die();
+    await until(() => workers.length === 3 && workers[1]!.liveCount === 2);
+    // It is the idlest, but the other one has computed this prompt.
+    replicas.submit([makeRequest('c', pages(1))]);
+    expect(workers.map(({ submitted }) => ids(submitted))).toEqual([['a'], ['b', 'a', 'c'], []]);
+  });
+
   test('status and flush speak for all of them', async () => {
     const { replicas, workers } = await open(2);
     replicas.submit([makeRequest('a', [1], LONG), makeRequest('b', [2], LONG), makeRequest('c', [3], LONG)]);
@@ -355,17 +414,24 @@ describe('several replicas', () => {
 
   test('all get a KV cache of the size of the first, and their share of the machine', async () => {
     const seen: unknown[] = [];
+    const workers: FakeWorker[] = [];
     const handlers = { onProgress: () => {}, log: () => {}, onStep: () => {}, onExit: () => {} };
     const replicas = await Replicas.open(
       { ...workerArgs({ dpSize: 2 }), maxTotalTokens: null, threads: 3, memFractionStatic: 0.8 },
       handlers,
-      async ({ maxTotalTokens, threads, memFractionStatic }) => {
+      async ({ maxTotalTokens, threads, memFractionStatic }, workerHandlers) => {
         seen.push([maxTotalTokens, threads, memFractionStatic]);
-        return new FakeWorker();
+        workers.push(new FakeWorker());
+        workers.at(-1)!.handlers = workerHandlers;
+        return workers.at(-1)!;
       },
     );
+    // The first, too, when it is replaced: a length may depend on it.
+    workers[0]!.die();
+    await until(() => workers.length === 3);
     expect(seen).toEqual([
       [null, 3, 0.4],
+      [4096, 3, 0.4],
       [4096, 3, 0.4],
     ]);
     await replicas.shutdown();
