@@ -1,6 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, test } from '@jest/globals';
@@ -33,6 +34,24 @@ describe('a partial file', () => {
     partial.append(first, Buffer.alloc(60, 1));
     partial.append(first, Buffer.alloc(40, 1));
     await partial.close();
+  }
+
+  /** The descriptor under which this process has a file open. */
+  function descriptorOf(path: string): number {
+    const found = readdirSync('/proc/self/fd').find((name) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${name}`) === path;
+      } catch {
+        return false; // It was that of the folder.
+      }
+    });
+    return Number(found);
+  }
+
+  /** Puts another file behind a descriptor: opening takes the lowest that is free. */
+  function replace(descriptor: number, path: string): void {
+    closeSync(descriptor);
+    expect(openSync(path, 'r+')).toBe(descriptor);
   }
 
   async function resumed(size = SIZE): Promise<number[]> {
@@ -84,6 +103,36 @@ describe('a partial file', () => {
     await leave();
     damage();
     expect(await resumed()).toEqual([0, 0]);
+  });
+
+  test('a segment that began anew during a sync is not taken for what was synced', async () => {
+    const size = 2 * SEGMENT_BYTES;
+    const partial = new PartialFile(blob, size);
+    const [first, second] = partial.segments as [never, never];
+    partial.append(second, Buffer.alloc(10, 2));
+    partial.append(first, Buffer.alloc(SYNC_BYTES - 10, 1));
+    partial.restart(first);
+    await partial.close();
+    expect(await resumed(size)).toEqual([0, 10]);
+  });
+
+  test('a segment takes no more bytes than it has', async () => {
+    const partial = new PartialFile(blob, SIZE);
+    expect(() => partial.append(partial.segments[1]!, Buffer.alloc(1001))).toThrow('more bytes');
+    await partial.discard();
+  });
+
+  test('remembers that a sync failed, though another one would succeed', async () => {
+    const partial = new PartialFile(blob, SIZE);
+    partial.append(partial.segments[1]!, Buffer.alloc(1000, 2));
+    // What is not on a disk can't be synced to it.
+    const descriptor = descriptorOf(partial.path);
+    replace(descriptor, '/dev/null');
+    await expect(partial.flush()).rejects.toMatchObject({ code: 'EINVAL' });
+    replace(descriptor, partial.path);
+    await expect(partial.flush()).rejects.toMatchObject({ code: 'EINVAL' });
+    await expect(partial.commit()).rejects.toMatchObject({ code: 'EINVAL' });
+    await partial.close();
   });
 
   test('begins anew where the file has another size now', async () => {
