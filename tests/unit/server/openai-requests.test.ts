@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 
+import { fakeLogprob } from './fake-worker.js';
 import { TestServer } from './test-server.js';
 
 let server: TestServer;
@@ -10,6 +11,7 @@ const CHAT = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 3 };
 const chat = (change: object) => server.send('POST', '/v1/chat/completions', { ...CHAT, ...change });
 const complete = (change: object) => server.send('POST', '/v1/completions', { prompt: 'Hi', ...change });
 const sent = () => server.worker.submitted.at(-1)!;
+const counting = (count: number) => Array.from({ length: count }, (_, i) => i);
 const promptText = () => server.frontend.tokenizer!.decode(sent().inputIds);
 
 describe('a chat', () => {
@@ -120,6 +122,21 @@ describe('a completion', () => {
   test('has 16 tokens unless told', async () => {
     await complete({});
     expect(sent().stop.maxNewTokens).toBe(16);
+  });
+
+  test('counts a prompt once, however many copies it has', async () => {
+    const { usage } = (await complete({ prompt: ['Hi', 'Hello'], n: 3, max_tokens: 2 })).json;
+    const ids = server.worker.submitted.slice(-6).map(({ inputIds }) => inputIds.length);
+    const prompts = ids[0]! + ids[3]!;
+    expect(usage).toMatchObject({ prompt_tokens: prompts, completion_tokens: 12, total_tokens: prompts + 12 });
+  });
+
+  test('gives the likeliest of top tokens that read the same, parts of characters, their common key', async () => {
+    const { choices } = (await complete({ max_tokens: 1, logprobs: 200 })).json;
+    const { tokenizer } = server.frontend;
+    // The worker's list is that of the ids 0, 1, …, in which the first is the likeliest by definition.
+    const first = counting(200).find((id) => tokenizer!.decode([id]) === '\ufffd')!;
+    expect(choices[0].logprobs.top_logprobs[0]['\ufffd']).toBe(fakeLogprob(first));
   });
 
   test('can be named, and its prompts by number', async () => {
