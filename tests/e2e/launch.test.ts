@@ -24,7 +24,7 @@ async function ready(...flags: string[]): Promise<Program> {
   return program;
 }
 
-/** A request that runs. */
+/** A request that runs. Its answer stands in an object, or who awaits the one would await the other. */
 interface Running {
   answer: Promise<{ status: number; body: string }>;
 }

@@ -8,7 +8,9 @@ import { PACKAGE_ROOT } from '../../../lib/cli/package.js';
 let root = '';
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'detinfer-docs-'));
-  for (const name of ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'docs']) cpSync(join(PACKAGE_ROOT, name), join(root, name), { recursive: true });
+  for (const name of ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'docs']) {
+    cpSync(join(PACKAGE_ROOT, name), join(root, name), { recursive: true });
+  }
 });
 afterEach(() => rmSync(root, { recursive: true }));
 
@@ -31,9 +33,9 @@ describe('check-docs', () => {
   test.each([
     ['a flag that does not exist', 'README.md', '\nUse `--no-such-flag`.\n', 'there is no flag --no-such-flag'],
     ['a file that does not exist', 'docs/testing.md', '\nSee `lib/cli/gone.ts`.\n', 'there is no file lib/cli/gone.ts'],
-    ['a file that does not exist', 'docs/decisions/0005-grammars.md', '\nSee `lib/gone`.\n', 'there is no file lib/gone'],
-    ['a script that does not exist', 'CHANGELOG.md', '\nRun `node scripts/gone.mjs 5`.\n', 'there is no program scripts/gone.mjs'],
-    ['a program that does not exist', 'docs/testing.md', '\nRun `node dist/tests/gpu/gone.js`.\n', 'there is no program dist/tests/gpu/gone.js'],
+    ['a gone file of a decision', 'docs/decisions/0005-grammars.md', '\nSee `lib/gone`.\n', 'there is no file lib/gone'],
+    ['a gone script', 'CHANGELOG.md', '\n`node scripts/gone.mjs 5`\n', 'there is no program scripts/gone.mjs'],
+    ['a gone program', 'docs/testing.md', '\n`node dist/tests/gone.js`\n', 'there is no program dist/tests/gone.js'],
     ['a dead link', 'CONTRIBUTING.md', '\nSee [this](docs/gone.md).\n', 'the link to docs/gone.md is dead'],
     ['an npm script that does not exist', 'README.md', '\nRun `npm run gone`.\n', 'there is no npm script gone'],
     ['an endpoint that does not exist', 'docs/api.md', '\n| `GET /gone` | nothing |\n', 'there is no endpoint /gone'],

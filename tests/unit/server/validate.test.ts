@@ -204,7 +204,7 @@ describe('values that are refused', () => {
       { text: ['a', 'b'], sampling_params: [{}, {}, {}] },
       /sampling_params has 3 elements for 2 prompts/,
     ],
-    ['more flags than prompts', { text: ['a'], return_logprob: [true, true] }, /return_logprob has 2 elements for 1 prompts/],
+    ['more flags than prompts', { text: ['a'], return_logprob: [true, true] }, /return_logprob has 2 elements for 1/],
     ['rids for another batch', { text: ['a', 'b'], rid: ['x'] }, /rid has 1 elements for 2 prompts/],
     ['a repeated rid', { text: ['a', 'b'], rid: ['x', 'x'] }, /rid holds a name twice/],
     ['an empty rid', { text: 'a', rid: '' }, /rid must have 1 to 256 characters/],
