@@ -42,11 +42,7 @@ export async function startOwnServer(launchArgs: string[], signal: AbortSignal):
     String(port),
   ];
   // A process group of its own: Ctrl-C in a terminal reaches this process alone, which then stops the server in order.
-  const child = spawn(process.execPath, args, {
-    detached: true,
-    stdio: ['pipe', 'pipe', 'pipe'],
-    env: { ...process.env, DETINFER_PARENT_PID: String(process.pid) },
-  });
+  const child = spawn(process.execPath, args, { detached: true, stdio: ['pipe', 'pipe', 'pipe'] });
   let output = '';
   const keep = (chunk: Buffer): void => {
     output = (output + chunk.toString()).slice(-KEPT_OUTPUT);
