@@ -89,5 +89,6 @@ if (process.send === undefined) {
 }
 process.on('message', receive);
 process.on('disconnect', () => process.exit(1));
-// Ctrl-C reaches every process of the terminal; what becomes of the worker is for its parent to say.
-process.on('SIGINT', () => {});
+// Ctrl-C reaches every process of a terminal, and a service manager's signal every process of a service; what becomes of the
+// worker is for its parent to say, which may have requests to finish.
+process.on('SIGINT', () => {}).on('SIGTERM', () => {});

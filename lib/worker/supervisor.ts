@@ -16,7 +16,7 @@ import { Watchdog } from './watchdog.js';
 const ENTRY = fileURLToPath(new URL('./main.js', import.meta.url));
 const SHUTDOWN_LIMIT_MS = 5000;
 /** Signals that somebody sends; a process that fails by itself ends with another one, or with an exit code. */
-const SENT_SIGNALS: (NodeJS.Signals | null)[] = ['SIGKILL', 'SIGTERM', 'SIGHUP'];
+const SENT_SIGNALS: (NodeJS.Signals | null)[] = ['SIGKILL', 'SIGHUP'];
 
 export interface WorkerHandlers {
   /** Bytes of weights loaded so far, and of all. */

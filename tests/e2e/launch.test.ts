@@ -87,15 +87,16 @@ describe('detinfer launch', () => {
     expect(await survivors(workers, 5)).toEqual([]);
   });
 
-  test('Ctrl-C in a terminal, which reaches the whole process group, stops it cleanly', async () => {
+  test.each(['SIGINT', 'SIGTERM'] as const)('%s to the whole process group, as of a terminal or service, stops it cleanly', async (signal) => {
     const program = start(process.execPath, ['bin/detinfer.js', 'launch', ...ON_FREE_PORT]);
     running.push(program);
     await program.until(READY);
     const { answer } = await longRequest(program);
-    ctrlC(program);
+    process.kill(-program.child.pid!, signal);
     const { body } = await answer;
     expect(body).not.toContain('WORKER_DIED');
     expect(await program.ended).toBe(0);
+    expect(program.output()).not.toContain('is gone');
   });
 
   test('a second Ctrl-C ends it at once', async () => {

@@ -147,7 +147,7 @@ describe('a worker that fails', () => {
 
   test.each([
     ['SIGKILL', true],
-    ['SIGTERM', true],
+    ['SIGHUP', true],
     ['SIGSEGV', false],
     ['SIGABRT', false],
   ] as const)('%s: killed by somebody: %s', async (signal, wasKilled) => {
