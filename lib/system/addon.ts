@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 
 import { DetinferError } from '../protocol/errors.js';
+import { PACKAGE_ROOT } from './package-root.js';
 
 export interface AddonEntry {
   /** Of the file: detinfer_NAME.node. */
@@ -19,24 +19,16 @@ export const COMPILER = 'that needs g++, make and python3 (Debian: apt-get insta
 
 /** Where an addon is, once it is built. */
 export function addonPath(name: string): string {
-  return join(packageRoot(), 'build', 'Release', `detinfer_${name}.node`);
-}
-
-/** The folder that holds package.json: this file runs from dist/lib/system. */
-function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
-  return folder;
+  return join(PACKAGE_ROOT, 'build', 'Release', `detinfer_${name}.node`);
 }
 
 /** Loads an addon. @throws DetinferError ENGINE_FAILED that says how to build it */
 export function requireAddon<T>({ name, title, needs }: AddonEntry): T {
-  const root = packageRoot();
   const path = addonPath(name);
   if (!existsSync(path)) {
     throw new DetinferError(
       'ENGINE_FAILED',
-      `${title} is not built: ${path} is missing. Build it with \`npm run build\` in ${root}; ${needs}.`,
+      `${title} is not built: ${path} is missing. Build it with \`npm run build\` in ${PACKAGE_ROOT}; ${needs}.`,
     );
   }
   try {
@@ -45,7 +37,7 @@ export function requireAddon<T>({ name, title, needs }: AddonEntry): T {
     throw new DetinferError(
       'ENGINE_FAILED',
       `${title} (${path}) does not load: ${(error as Error).message}. It was perhaps built for another ` +
-        `Node.js or machine; build it again with \`npm run build\` in ${root}; ${needs}.`,
+        `Node.js or machine; build it again with \`npm run build\` in ${PACKAGE_ROOT}; ${needs}.`,
       { cause: error },
     );
   }
